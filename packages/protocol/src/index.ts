@@ -1,0 +1,5 @@
+export * from './base-layout.ts'
+export * from './errors.ts'
+export * from './ids.ts'
+export * from './limits.ts'
+export * from './messages.ts'

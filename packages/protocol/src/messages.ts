@@ -1,0 +1,153 @@
+/**
+ * Every message between a gateway and a worker. A message is parsed with its schema where it enters a process and trusted
+ * after that. Unknown fields are dropped, so that one version of difference either way is tolerated.
+ */
+import { z } from 'zod'
+import { baseLayoutSchema } from './base-layout.ts'
+import { errorCodes } from './errors.ts'
+import { limits } from './limits.ts'
+
+const count = z.int().nonnegative()
+const milliseconds = z.number().nonnegative()
+
+/** Which weights a request wants. `registered` is bound to a digest by the gateway; a `local` path is resolved by the worker under its roots. */
+export const adapterRefSchema = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('base') }),
+  z.object({ kind: z.literal('registered'), name: z.string().min(1), digest: z.string().regex(/^[0-9a-f]{64}$/) }),
+  z.object({ kind: z.literal('local'), path: z.string().min(1).max(4096) }),
+])
+export type AdapterRef = z.infer<typeof adapterRefSchema>
+
+/** An unsigned 64-bit seed as decimal text, because a JSON number loses digits above 2^53. */
+export const seedSchema = z.string().regex(/^(0|[1-9][0-9]{0,19})$/)
+
+/** How the next token is chosen. An absent field switches its rule off; all absent is greedy. */
+export const samplingSchema = z.object({
+  /** true: draw from the distribution; false: take the most likely token. */
+  sample: z.boolean(),
+  temperature: z.number().positive().optional(),
+  topK: z.int().positive().optional(),
+  topP: z.number().positive().max(1).optional(),
+  typicalP: z.number().positive().lt(1).optional(),
+  repetitionPenalty: z.number().positive().optional(),
+  frequencyPenalty: z.number().min(-2).max(2).optional(),
+  presencePenalty: z.number().min(-2).max(2).optional(),
+  seed: seedSchema.optional(),
+})
+export type SamplingParameters = z.infer<typeof samplingSchema>
+
+/** Body of `POST /v1/run`. The answer is a stream of RunEvents, one JSON object a line. */
+export const runRequestSchema = z.object({
+  requestId: z.string().min(1).max(128),
+  tenant: z.string().min(1).max(128),
+  adapter: adapterRefSchema,
+  inputs: z.string().min(1),
+  sampling: samplingSchema,
+  /** Absent: as many as fit into the worker's total. */
+  maxNewTokens: z.int().positive().optional(),
+  stop: z.array(z.string().min(1).max(limits.stopSequenceCharacters)).max(limits.stopSequences),
+  ignoreEos: z.boolean(),
+  /** Keeps the last n tokens of the prompt. */
+  truncate: z.int().positive().optional(),
+  /** Also answer the prompt's tokens with their log-probabilities. */
+  prefillDetails: z.boolean(),
+  /** Most likely alternatives reported beside every token; 0 for none. */
+  alternatives: count.max(limits.alternativeTokens),
+  /** Time left for the whole request, from its arrival at the worker. */
+  deadlineMs: milliseconds.max(limits.requestDeadlineMs),
+})
+export type RunRequest = z.infer<typeof runRequestSchema>
+
+export const tokenSchema = z.object({ id: count, text: z.string(), logprob: z.number() })
+export type TokenLogprob = z.infer<typeof tokenSchema>
+
+export const finishReasons = ['length', 'eos_token', 'stop_sequence'] as const
+export type FinishReason = (typeof finishReasons)[number]
+
+/** `accepted`, then `prefill` where asked for, then `token`…, then exactly one of `done` or `error`. `error` may come at any point. */
+export const runEventSchema = z.discriminatedUnion('type', [
+  z.object({
+    type: z.literal('accepted'),
+    promptTokens: count,
+    /** Sequences waiting before this one. */
+    queuePosition: count,
+    /** Digest of the weights this request is bound to; absent for the base model. */
+    adapterDigest: z.string().optional(),
+  }),
+  z.object({
+    type: z.literal('prefill'),
+    /** The prompt's tokens; the first has no predecessor and so no log-probability. */
+    tokens: z.array(z.object({ id: count, text: z.string(), logprob: z.number().optional() })),
+  }),
+  z.object({
+    type: z.literal('token'),
+    ...tokenSchema.shape,
+    special: z.boolean(),
+    alternatives: z.array(tokenSchema).optional(),
+  }),
+  z.object({
+    type: z.literal('done'),
+    finishReason: z.enum(finishReasons),
+    /** All generated tokens decoded, special ones left out. A stop text stays in. */
+    generatedText: z.string(),
+    promptTokens: count,
+    generatedTokens: count,
+    /** The seed used; absent when nothing was sampled. */
+    seed: seedSchema.optional(),
+    /** From arrival to admission, and from admission to the last token. */
+    queueMs: milliseconds,
+    inferenceMs: milliseconds,
+    /** From arrival to the first token. */
+    firstTokenMs: milliseconds,
+  }),
+  z.object({ type: z.literal('error'), code: z.enum(errorCodes), message: z.string() }),
+])
+export type RunEvent = z.infer<typeof runEventSchema>
+export type DoneEvent = Extract<RunEvent, { type: 'done' }>
+export type TokenEvent = Extract<RunEvent, { type: 'token' }>
+
+export const dtypes = ['int8', 'int4', 'fp32'] as const
+export type Dtype = (typeof dtypes)[number]
+
+/** Answer of a worker's `GET /v1/info`. */
+export const workerInfoSchema = z.object({
+  workerId: z.string(),
+  version: z.string(),
+  model: z.object({
+    id: z.string(),
+    /** Digest of the model's files. */
+    sha: z.string(),
+    family: z.string(),
+    dtype: z.enum(dtypes),
+    vocabSize: count,
+  }),
+  engine: z.object({ kind: z.string(), device: z.string(), lora: z.string() }),
+  layout: baseLayoutSchema,
+  limits: z.object({
+    sequences: count,
+    totalTokens: count,
+    inputTokens: count,
+    slots: count,
+    maxRank: count,
+    waiting: count,
+  }),
+})
+export type WorkerInfo = z.infer<typeof workerInfoSchema>
+
+/** What a starting worker is doing, for a person who waits. `done` and `total` are in `unit`; total 0 means unknown. */
+export const progressSchema = z.object({
+  phase: z.enum(['download', 'convert', 'load']),
+  label: z.string(),
+  done: z.number().nonnegative(),
+  total: z.number().nonnegative(),
+  unit: z.enum(['bytes', 'tensors', 'steps']),
+})
+export type Progress = z.infer<typeof progressSchema>
+
+/** What a worker child tells its parent over the process channel. */
+export const workerMessageSchema = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('progress'), progress: progressSchema }),
+  z.object({ type: z.literal('ready'), url: z.url() }),
+  z.object({ type: z.literal('failed'), code: z.enum(errorCodes), message: z.string() }),
+])
+export type WorkerMessage = z.infer<typeof workerMessageSchema>

@@ -1,0 +1,67 @@
+import type { DeviceMemory } from '@quiver/cache'
+import type { SequenceId, SlotIndex } from '@quiver/protocol'
+import type { ModelSpec } from '../model/model-spec.ts'
+
+/** Fixed when the engine is made. */
+export interface Capacity {
+  /** Sequences whose keys and values are held at once. */
+  readonly sequences: number
+  /** Tokens of one sequence, prompt and answer together. */
+  readonly totalTokens: number
+  readonly slots: number
+  readonly maxRank: number
+  /** Most rows of one sequence in one step. */
+  readonly chunkTokens: number
+}
+
+/**
+ * One token of one sequence to be computed. Rows of a sequence stand together, positions ascending and without a gap after
+ * what was computed before; all rows of a sequence use the same slot, or BASE_SLOT.
+ */
+export interface StepRow {
+  readonly sequence: SequenceId
+  /** 0-based position in the sequence. */
+  readonly position: number
+  readonly token: number
+  readonly slot: SlotIndex
+}
+
+/** A row whose distribution over the next token is wanted, with how many of the most likely tokens (at least 1). */
+export interface WantedRow {
+  readonly row: number
+  readonly top: number
+}
+
+export interface EngineStep {
+  readonly rows: readonly StepRow[]
+  /** Ascending by row. */
+  readonly wanted: readonly WantedRow[]
+}
+
+/** The distribution after one wanted row. Its arrays are valid until the next call of `step`. */
+export interface RowOutput {
+  readonly row: number
+  /** The most likely tokens, best first, at least as many as wanted. */
+  readonly topIds: readonly number[]
+  /** Their natural log-probabilities. */
+  readonly topLogprobs: readonly number[]
+  /** Natural log-probabilities of the whole vocabulary, [vocab]; not to be written to. */
+  readonly logprobs: Float32Array
+}
+
+/** In the order of `wanted`. */
+export type StepResult = readonly RowOutput[]
+
+/** One base model with fixed capacity. Not re-entrant: the batching loop owns it and calls one `step` at a time. */
+export interface Engine extends DeviceMemory {
+  readonly model: ModelSpec
+  readonly capacity: Capacity
+  /** Short names for `/info`: what computes, where, and how adapters are applied. */
+  readonly description: { readonly kind: string; readonly device: string; readonly lora: string }
+  step(step: EngineStep): Promise<StepResult>
+  /** Forgets a sequence's keys and values. Unknown sequences are ignored. Not during a step. */
+  release(sequence: SequenceId): void
+  close(): Promise<void>
+}
+
+export type { SequenceId, SlotIndex }

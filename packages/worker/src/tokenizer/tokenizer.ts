@@ -1,0 +1,27 @@
+/** Text to tokens and back, for one model. */
+export interface Tokenizer {
+  readonly vocabSize: number
+  readonly eosTokenIds: readonly number[]
+  /** Encodes a prompt as it stands: text of special tokens becomes those tokens; a BOS is added only where the model's own tokenizer does. */
+  encode(text: string): number[]
+  /** Decodes whole tokens; special ones are left out unless asked for. */
+  decode(ids: readonly number[], options?: { readonly keepSpecial?: boolean }): string
+  isSpecial(id: number): boolean
+  /** A decoder for one sequence's output. */
+  stream(): TokenStream
+  /** Renders a conversation with the model's chat template. @throws ServingError `invalid_parameters` when there is none or it fails */
+  applyChatTemplate(messages: readonly ChatMessage[], options?: { readonly addGenerationPrompt?: boolean }): string
+}
+
+export interface ChatMessage {
+  readonly role: string
+  readonly content: string
+}
+
+/** Decodes one sequence token by token and never splits a character. */
+export interface TokenStream {
+  /** @returns the text that became certain with this token: `''` while a character is incomplete; a special token's own text (`<|im_end|>`) */
+  push(id: number): string
+  /** @returns what is left when the sequence ends: U+FFFD for an incomplete character, else `''` */
+  end(): string
+}
