@@ -1,0 +1,7 @@
+export type { AdapterCache, AdapterCacheConfig, AdapterCacheDeps, AdapterIdentity } from './adapter-cache.ts'
+export type { DeviceMemory } from './device-memory.ts'
+export type { PackedAdapter, PackedArray, PackedDtype, PackedModule } from './format/packed-adapter.ts'
+export type { AdapterLease } from './lease.ts'
+export type { Residency, SlotView, Tier } from './residency.ts'
+export type { ObjectStore } from './store/object-store.ts'
+export type { DeviceTier, SlotLease } from './tiers/device-tier.ts'
