@@ -83,6 +83,8 @@ export const runEventSchema = z.discriminatedUnion('type', [
     type: z.literal('token'),
     ...tokenSchema.shape,
     special: z.boolean(),
+    /** true: `done` follows and no further token. LoRAX sends the whole text with the last token, so it must be known by then. */
+    last: z.boolean(),
     alternatives: z.array(tokenSchema).optional(),
   }),
   z.object({
