@@ -1,4 +1,10 @@
-export type { AdapterCache, AdapterCacheConfig, AdapterCacheDeps, AdapterIdentity } from './adapter-cache.ts'
+export {
+  type AdapterCache,
+  type AdapterCacheConfig,
+  type AdapterCacheDeps,
+  type AdapterIdentity,
+  createAdapterCache,
+} from './adapter-cache.ts'
 export type { DeviceMemory } from './device-memory.ts'
 export type { PackedAdapter, PackedArray, PackedDtype, PackedModule } from './format/packed-adapter.ts'
 export type { AdapterLease } from './lease.ts'

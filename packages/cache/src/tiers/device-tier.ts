@@ -1,4 +1,6 @@
-import type { AdapterDigest, SlotIndex } from '@quiver/protocol'
+import assert from 'node:assert/strict'
+import { type AdapterDigest, assertNever, type Clock, type SlotIndex } from '@quiver/protocol'
+import type { DeviceMemory } from '../device-memory.ts'
 import type { PackedAdapter } from '../format/packed-adapter.ts'
 import type { SlotView } from '../residency.ts'
 
@@ -16,8 +18,119 @@ export interface DeviceTier {
   snapshot(): readonly SlotView[]
   /** The slot where this adapter is resident; not while it loads. */
   slotOf(digest: AdapterDigest): SlotIndex | undefined
-  /** Evicts the occupant (asserts: no lease), copies the adapter in, then the slot is resident with a new generation. */
+  /**
+   * Evicts the occupant (asserts: no lease), copies the adapter in, then the slot is resident with a new generation. Rejects
+   * when the copy failed; the slot is then free. Asserts that no other slot has or loads this adapter.
+   */
   load(slot: SlotIndex, packed: PackedAdapter): Promise<void>
   /** Asserts that the slot is resident with this digest. */
   lease(slot: SlotIndex, digest: AdapterDigest): SlotLease
+}
+
+type SlotState =
+  | { readonly state: 'free' }
+  | { readonly state: 'loading'; readonly digest: AdapterDigest; readonly startedAtMs: number }
+  | { readonly state: 'resident'; readonly digest: AdapterDigest; readonly bytes: number; leaseCount: number; lastUsedMs: number }
+
+interface Slot {
+  generation: number
+  content: SlotState
+}
+
+/** What the cache reports of an adapter in the device. */
+export type DevicePresence = Exclude<SlotState, { state: 'free' }>
+
+export class DeviceSlots implements DeviceTier {
+  readonly #memory: DeviceMemory
+  readonly #clock: Clock
+  readonly #slots: readonly Slot[]
+  readonly #byDigest = new Map<AdapterDigest, SlotIndex>()
+
+  constructor(memory: DeviceMemory, clock: Clock) {
+    this.#memory = memory
+    this.#clock = clock
+    this.#slots = Array.from({ length: memory.slots }, () => ({ generation: 0, content: { state: 'free' } }))
+  }
+
+  snapshot(): readonly SlotView[] {
+    return this.#slots.map(({ generation, content }, index): SlotView => {
+      const slot = index as SlotIndex
+      switch (content.state) {
+        case 'free':
+          return { state: 'free', slot, generation }
+        case 'loading':
+          return { state: 'loading', slot, generation, digest: content.digest }
+        case 'resident': {
+          const { digest, leaseCount, lastUsedMs } = content
+          return { state: 'resident', slot, generation, digest, leaseCount, lastUsedMs }
+        }
+        default:
+          return assertNever(content)
+      }
+    })
+  }
+
+  slotOf(digest: AdapterDigest): SlotIndex | undefined {
+    const slot = this.#byDigest.get(digest)
+    return slot !== undefined && this.#at(slot).content.state === 'resident' ? slot : undefined
+  }
+
+  /** Like `slotOf`, but with what is known of the slot, also while it loads. */
+  presence(digest: AdapterDigest): DevicePresence | undefined {
+    const slot = this.#byDigest.get(digest)
+    const content = slot === undefined ? undefined : this.#at(slot).content
+    return content?.state === 'free' ? undefined : content
+  }
+
+  async load(slot: SlotIndex, packed: PackedAdapter): Promise<void> {
+    const { digest, bytes } = packed
+    const place = this.#at(slot)
+    assert(!this.#byDigest.has(digest), 'an adapter is in one slot at most')
+    this.#evict(place)
+    place.generation += 1
+    place.content = { state: 'loading', digest, startedAtMs: this.#clock.nowMs() }
+    this.#byDigest.set(digest, slot)
+    try {
+      await this.#memory.loadAdapter(slot, packed)
+    } catch (thrown) {
+      // Half an adapter may be there: zeros compute the base model, and the next load starts from known ground.
+      this.#memory.clearSlot(slot)
+      this.#byDigest.delete(digest)
+      place.content = { state: 'free' }
+      throw thrown
+    }
+    place.content = { state: 'resident', digest, bytes, leaseCount: 0, lastUsedMs: this.#clock.nowMs() }
+  }
+
+  lease(slot: SlotIndex, digest: AdapterDigest): SlotLease {
+    const { content, generation } = this.#at(slot)
+    assert(content.state === 'resident' && content.digest === digest, 'a slot is leased for the adapter that is resident in it')
+    content.leaseCount += 1
+    content.lastUsedMs = this.#clock.nowMs()
+    let held = true
+    return {
+      slot,
+      generation,
+      digest,
+      release: () => {
+        if (!held) return
+        held = false
+        content.leaseCount -= 1
+        content.lastUsedMs = this.#clock.nowMs()
+      },
+    }
+  }
+
+  #evict({ content }: Slot): void {
+    assert(content.state !== 'loading', 'a slot that loads is not given to another adapter')
+    if (content.state === 'free') return
+    assert(content.leaseCount === 0, 'a leased slot is never evicted')
+    this.#byDigest.delete(content.digest)
+  }
+
+  #at(slot: SlotIndex): Slot {
+    const place = this.#slots[slot]
+    assert(place !== undefined, `there is no slot ${slot}`)
+    return place
+  }
 }

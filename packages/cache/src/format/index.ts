@@ -1,0 +1,3 @@
+export { MAX_CONFIG_BYTES } from './adapter-config.ts'
+export { type AdapterFiles, type AdapterReport, inspectAdapter } from './inspect.ts'
+export { maxWeightsBytes } from './validate.ts'
