@@ -2,8 +2,11 @@
 export interface Tokenizer {
   readonly vocabSize: number
   readonly eosTokenIds: readonly number[]
-  /** Encodes a prompt as it stands: text of special tokens becomes those tokens; a BOS is added only where the model's own tokenizer does. */
-  encode(text: string): number[]
+  /**
+   * Encodes a prompt as it stands: text of special tokens becomes those tokens; a BOS is added only where the model's own
+   * tokenizer does, and with `addSpecial: false` (a rendered chat template, which writes its own) not at all.
+   */
+  encode(text: string, options?: { readonly addSpecial?: boolean }): number[]
   /** Decodes whole tokens; special ones are left out unless asked for. */
   decode(ids: readonly number[], options?: { readonly keepSpecial?: boolean }): string
   isSpecial(id: number): boolean
