@@ -4,6 +4,16 @@ export const limits = {
   requestBodyBytes: 2 * 1024 * 1024,
   /** One NDJSON line of a run stream. */
   runEventBytes: 4 * 1024 * 1024,
+  /** A run request's body: a public one with room for the gateway's own fields. */
+  runRequestBytes: 4 * 1024 * 1024,
+  /** Events of one run that its reader has not taken yet; a reader further behind is cut off. */
+  runBufferBytes: 1024 * 1024,
+  /** How long a reader may take for the last events of a run that is over. */
+  runFlushMs: 15_000,
+  /** A worker whose step takes longer than this is not healthy. */
+  stepAgeMs: 20_000,
+  /** An unused connection between a gateway and a worker is closed after this. */
+  connectionIdleMs: 60_000,
   /** Requests a worker holds beyond the running ones; more are answered `overloaded`. */
   waitingSequences: 1024,
   /** Stop sequences of one request, and their length in characters. */
@@ -16,6 +26,10 @@ export const limits = {
   /** Reading a public request's headers and body. */
   requestHeadersMs: 15_000,
   requestReadMs: 60_000,
+  /** Events of one public stream that its client has not taken yet; beyond that its run is held up. */
+  streamBufferBytes: 1024 * 1024,
+  /** A client that has left a full buffer or the end of its stream lying for this long is cut off. */
+  slowReaderMs: 60_000,
   /** Longest pause before a comment keeps an event stream open. */
   keepAliveMs: 15_000,
 } as const

@@ -1,0 +1,255 @@
+import type { AdapterCache, AdapterLease, SlotView } from '@quiver/cache'
+import {
+  type AdapterDigest,
+  type Clock,
+  type Logger,
+  type SequenceId,
+  ServingError,
+  type SlotIndex,
+  toServingError,
+} from '@quiver/protocol'
+import type { Engine, StepResult } from './engine/engine.ts'
+import { abandonStep, applyStep, beginStep, endAll, errorEvent, type StepDeps } from './step/apply-step.ts'
+import { Batch, type BatchCounters } from './step/batch.ts'
+import { planStep } from './step/plan-step.ts'
+import { Sequence, type SequenceInit } from './step/sequence.ts'
+import type { RunPlan, StepLimits } from './step/step-plan.ts'
+import type { Timers } from './timers.ts'
+import type { Tokenizer } from './tokenizer/tokenizer.ts'
+import { WakeUp } from './wake-up.ts'
+
+export interface BatchLoopDeps {
+  readonly engine: Engine
+  readonly cache: Pick<AdapterCache, 'device' | 'loadIntoSlot'>
+  readonly tokenizer: Tokenizer
+  readonly clock: Clock
+  readonly timers: Timers
+  readonly log: Logger
+  /** A broken invariant: the process must end and start clean rather than answer wrongly. */
+  fatal(error: unknown): void
+}
+
+/** What the loop is doing, for `GET /v1/state` and tests. */
+export interface BatchState extends BatchCounters {
+  readonly running: number
+  readonly waiting: number
+  readonly loading: number
+  readonly slots: readonly SlotView[]
+  readonly leases: { readonly adapters: number; readonly slots: number }
+}
+
+/** So many failed steps in a row are no longer bad luck: the engine is broken and the process must start clean. */
+const FAILED_STEPS_IN_A_ROW = 3
+
+/** What happens to the batch between two steps; nothing but the loop itself touches a sequence. */
+type BatchEvent =
+  | { readonly type: 'arrived'; readonly sequence: Sequence }
+  | { readonly type: 'cancelled'; readonly id: SequenceId }
+  /** One sequence's adapter did not arrive; others may still wait for the same one. */
+  | { readonly type: 'lease_failed'; readonly id: SequenceId; readonly error: ServingError }
+  /** An adapter could not be put into a slot: nobody who waits for it can be served. */
+  | { readonly type: 'load_failed'; readonly digest: AdapterDigest; readonly error: ServingError }
+
+/**
+ * Continuous batching: gather what happened, plan, compute, apply, again. Sequences join and leave at every step. Nothing is
+ * awaited but the engine: adapters arrive and are copied into slots beside the steps, and their coming is one more event.
+ * With nothing to compute the loop sleeps until something happens or the next deadline.
+ *
+ * It does not give way between steps by itself: sockets are served while the engine computes off the event loop.
+ */
+export class BatchLoop {
+  readonly #deps: BatchLoopDeps
+  readonly #limits: StepLimits
+  readonly #stepDeps: StepDeps
+  readonly #batch = new Batch()
+  readonly #wakeUp: WakeUp
+  readonly #ended: Promise<void>
+  readonly #loads = new Set<Promise<void>>()
+  #events: BatchEvent[] = []
+  #phase: 'open' | 'closing' | 'broken' = 'open'
+  #stepStartedAtMs: number | undefined
+  #failedInARow = 0
+  #whenEmpty: (() => void)[] = []
+
+  constructor(deps: BatchLoopDeps) {
+    this.#deps = deps
+    const { sequences, chunkTokens } = deps.engine.capacity
+    this.#limits = { sequences, chunkTokens }
+    this.#wakeUp = new WakeUp(deps)
+    this.#stepDeps = {
+      engine: deps.engine,
+      device: deps.cache.device,
+      tokenizer: deps.tokenizer,
+      eosTokenIds: new Set([...deps.engine.model.eosTokenIds, ...deps.tokenizer.eosTokenIds]),
+      clock: deps.clock,
+      startLoad: (lease, slot) => this.#startLoad(lease, slot),
+    }
+    this.#ended = this.#run()
+  }
+
+  /** Sequences that have arrived and are not admitted yet. */
+  get waitingCount(): number {
+    return this.#batch.waitingCount + this.#events.filter((event) => event.type === 'arrived').length
+  }
+
+  /** How long the step in progress has been running; 0 between steps. A large value means that the engine hangs. */
+  get stepAgeMs(): number {
+    return this.#stepStartedAtMs === undefined ? 0 : this.#deps.clock.nowMs() - this.#stepStartedAtMs
+  }
+
+  get isOpen(): boolean {
+    return this.#phase === 'open'
+  }
+
+  /** Takes a sequence over, with its lease. After the end it is answered at once with an error. */
+  submit(init: SequenceInit): void {
+    const sequence = new Sequence(init)
+    if (this.#phase !== 'open') {
+      sequence.finish(errorEvent(stopping()))
+      return
+    }
+    this.#post({ type: 'arrived', sequence })
+    if (init.adapter.kind === 'base') return
+    const { lease } = init.adapter
+    lease.ready.then(
+      () => this.#wakeUp.ring(),
+      (thrown: unknown) => this.#post({ type: 'lease_failed', id: init.id, error: toServingError(thrown) }),
+    )
+  }
+
+  /** The client has gone: the sequence is out of the batch when the step in progress ends. Unknown ones are ignored. */
+  cancel(id: SequenceId): void {
+    this.#post({ type: 'cancelled', id })
+  }
+
+  /** Resolves once nothing waits or runs. */
+  whenEmpty(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#whenEmpty.push(resolve)
+      this.#wakeUp.ring()
+    })
+  }
+
+  /** Ends every sequence with `draining` after the step in progress, then waits for loads that are under way. */
+  async close(): Promise<void> {
+    if (this.#phase === 'open') this.#phase = 'closing'
+    this.#wakeUp.ring()
+    await this.#ended
+    await Promise.all(this.#loads)
+  }
+
+  state(): BatchState {
+    const slots = this.#deps.cache.device.snapshot()
+    return {
+      ...this.#batch.counters,
+      finished: { ...this.#batch.counters.finished },
+      running: this.#batch.runningCount,
+      waiting: this.waitingCount,
+      loading: this.#loads.size,
+      slots,
+      leases: {
+        adapters: this.#batch.adapterLeaseCount,
+        slots: slots.reduce((sum, slot) => sum + (slot.state === 'resident' ? slot.leaseCount : 0), 0),
+      },
+    }
+  }
+
+  async #run(): Promise<void> {
+    try {
+      // Let the constructor's caller go on first: a sequence may be submitted before the first plan.
+      await Promise.resolve()
+      while (this.#phase === 'open') await this.#turn()
+      this.#gather()
+      endAll(this.#batch, stopping(), this.#stepDeps)
+    } catch (thrown) {
+      this.#breakDown(thrown)
+    }
+    this.#tellIfEmpty()
+  }
+
+  async #turn(): Promise<void> {
+    this.#gather()
+    const nowMs = this.#deps.clock.nowMs()
+    const plan = planStep(this.#batch.view(this.#deps.cache.device.snapshot(), nowMs), this.#limits)
+    beginStep(this.#batch, plan, this.#stepDeps)
+    this.#tellIfEmpty()
+    if (plan.kind === 'idle') return this.#wakeUp.sleepUntil(plan.wakeAtMs)
+    const result = await this.#compute(plan)
+    if (result !== undefined) applyStep(this.#batch, plan, result, this.#stepDeps)
+  }
+
+  /** @returns undefined when the step failed; its sequences have then ended */
+  async #compute(plan: RunPlan): Promise<StepResult | undefined> {
+    this.#stepStartedAtMs = this.#deps.clock.nowMs()
+    try {
+      const result = await this.#deps.engine.step({ rows: plan.rows, wanted: plan.wanted })
+      this.#failedInARow = 0
+      return result
+    } catch (thrown) {
+      this.#failedInARow += 1
+      this.#deps.log('error', 'a step failed; its sequences are ended', {
+        rows: plan.rows.length,
+        sequences: plan.work.length,
+        failedInARow: this.#failedInARow,
+        cause: String(thrown),
+      })
+      abandonStep(this.#batch, plan, thrown, this.#stepDeps)
+      if (this.#failedInARow >= FAILED_STEPS_IN_A_ROW) throw thrown
+      return undefined
+    } finally {
+      this.#stepStartedAtMs = undefined
+    }
+  }
+
+  #post(event: BatchEvent): void {
+    this.#events.push(event)
+    this.#wakeUp.ring()
+  }
+
+  #gather(): void {
+    const events = this.#events
+    this.#events = []
+    for (const event of events) {
+      if (event.type === 'arrived') this.#batch.add(event.sequence)
+      else if (event.type === 'cancelled') this.#batch.find(event.id)?.cancel()
+      else if (event.type === 'lease_failed') this.#batch.find(event.id)?.fail(event.error)
+      else this.#batch.failAdapter(event.digest, event.error)
+    }
+  }
+
+  #startLoad(lease: AdapterLease, slot: SlotIndex): void {
+    const load = this.#deps.cache.loadIntoSlot(lease, slot).then(
+      () => this.#wakeUp.ring(),
+      (thrown: unknown) => {
+        this.#deps.log('warn', 'an adapter could not be put into a slot', {
+          digest: lease.digest,
+          slot,
+          cause: String(thrown),
+        })
+        this.#post({ type: 'load_failed', digest: lease.digest, error: toServingError(thrown) })
+      },
+    )
+    this.#loads.add(load)
+    void load.finally(() => this.#loads.delete(load))
+  }
+
+  #tellIfEmpty(): void {
+    if (this.#whenEmpty.length === 0 || this.#batch.runningCount + this.waitingCount > 0) return
+    const resolvers = this.#whenEmpty
+    this.#whenEmpty = []
+    for (const resolve of resolvers) resolve()
+  }
+
+  /** Nobody may be answered from a state that is known to be wrong: every stream ends with an error, then the process does. */
+  #breakDown(thrown: unknown): void {
+    this.#phase = 'broken'
+    this.#gather()
+    const error = errorEvent(new ServingError('internal', 'internal error', {}, { cause: thrown }))
+    for (const sequence of [...this.#batch.all()]) this.#batch.finish(sequence, 'stopped', error)
+    this.#deps.fatal(thrown)
+  }
+}
+
+function stopping(): ServingError {
+  return new ServingError('draining', 'the worker is stopping')
+}

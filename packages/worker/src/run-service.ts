@@ -1,0 +1,194 @@
+import type { AdapterCache } from '@quiver/cache'
+import {
+  type AdapterRef,
+  type Clock,
+  limits,
+  type RunRequest,
+  type SamplingParameters,
+  type SequenceId,
+  ServingError,
+  toServingError,
+} from '@quiver/protocol'
+import type { BatchLoop, BatchState } from './batch-loop.ts'
+import { promptOf } from './prompt.ts'
+import { errorEvent } from './step/apply-step.ts'
+import type { EventSink, SequenceAdapter, StopWatch, TokenChooser } from './step/sequence.ts'
+import type { Timers } from './timers.ts'
+import type { Tokenizer, TokenStream } from './tokenizer/tokenizer.ts'
+
+export interface RunServiceDeps {
+  readonly loop: BatchLoop
+  readonly cache: Pick<AdapterCache, 'resolve' | 'lease'>
+  readonly tokenizer: Tokenizer
+  readonly clock: Clock
+  readonly timers: Timers
+  readonly createSampler: (parameters: SamplingParameters, promptIds: readonly number[]) => TokenChooser
+  readonly createStops: (stops: readonly string[]) => StopWatch
+  /** Longest prompt, and prompt and answer together, in tokens. */
+  readonly inputTokens: number
+  readonly totalTokens: number
+  /** Requests held beyond the running ones. */
+  readonly waitingLimit: number
+}
+
+/** Whether a request would be served now, and if not why. */
+export type ServiceHealth =
+  | { readonly status: 'serving' }
+  | { readonly status: 'starting' | 'draining' | 'stalled' | 'overloaded' | 'failed'; readonly reason: string }
+
+/**
+ * Turns run requests into sequences: tokenise, cut, check lengths, find the adapter and take a lease on it (its loads begin
+ * here, on arrival, not on admission), then queue. Whatever goes wrong on the way is the run's one `error` event.
+ */
+export class RunService {
+  readonly #deps: RunServiceDeps
+  /** Runs whose adapter is being looked up; they count as waiting. */
+  #resolving = 0
+  #nextId = 1
+  #draining = false
+  #whenResolved: (() => void)[] = []
+
+  constructor(deps: RunServiceDeps) {
+    this.#deps = deps
+  }
+
+  health(): ServiceHealth {
+    const { loop, waitingLimit } = this.#deps
+    if (!loop.isOpen) return { status: 'failed', reason: 'the worker is stopping' }
+    if (this.#draining) return { status: 'draining', reason: 'the worker is draining and takes no new requests' }
+    if (loop.stepAgeMs > limits.stepAgeMs) {
+      return { status: 'stalled', reason: `the step in progress has taken ${Math.round(loop.stepAgeMs)} ms` }
+    }
+    if (this.#waiting() >= waitingLimit) {
+      return { status: 'overloaded', reason: `${waitingLimit} requests are waiting already; try again later` }
+    }
+    return { status: 'serving' }
+  }
+
+  state(): BatchState {
+    const state = this.#deps.loop.state()
+    return { ...state, waiting: state.waiting + this.#resolving }
+  }
+
+  /** Starts a run. `signal` is the client's leaving. All that comes of it goes to the sink and ends in exactly one terminal event. */
+  start(request: RunRequest, sink: EventSink, signal: AbortSignal): void {
+    try {
+      this.#refuseIfUnable()
+      const arrivedAtMs = this.#deps.clock.nowMs()
+      const prompt = promptOf(request, this.#deps)
+      const run = {
+        request,
+        sink,
+        signal,
+        ...prompt,
+        sampler: this.#deps.createSampler(request.sampling, prompt.promptIds),
+        stops: this.#deps.createStops(request.stop),
+        text: this.#deps.tokenizer.stream(),
+        arrivedAtMs,
+        deadlineAtMs: arrivedAtMs + request.deadlineMs,
+      }
+      if (request.adapter.kind === 'base') this.#queue(run, { kind: 'base' })
+      else void this.#queueWithAdapter(run, request.adapter)
+    } catch (thrown) {
+      sink.send(errorEvent(toServingError(thrown)))
+    }
+  }
+
+  /** Takes no new runs; resolves when those it has are over. */
+  async drain(): Promise<void> {
+    this.#draining = true
+    if (this.#resolving > 0) await new Promise<void>((resolve) => this.#whenResolved.push(resolve))
+    await this.#deps.loop.whenEmpty()
+  }
+
+  #waiting(): number {
+    return this.#deps.loop.waitingCount + this.#resolving
+  }
+
+  #refuseIfUnable(): void {
+    const health = this.health()
+    switch (health.status) {
+      case 'draining':
+      case 'failed':
+        throw new ServingError('draining', health.reason)
+      case 'overloaded':
+        throw new ServingError('overloaded', health.reason)
+      default:
+    }
+  }
+
+  async #queueWithAdapter(run: Run, ref: Exclude<AdapterRef, { kind: 'base' }>): Promise<void> {
+    this.#resolving += 1
+    try {
+      const identity = await this.#inTime(this.#deps.cache.resolve(ref), run)
+      // From here to the queue nothing is awaited: the lease has an owner before anything else can happen.
+      this.#queue(run, { kind: 'adapter', lease: this.#deps.cache.lease(identity) })
+    } catch (thrown) {
+      run.sink.send(errorEvent(toServingError(thrown)))
+    } finally {
+      this.#resolving -= 1
+      if (this.#resolving === 0) for (const resolve of this.#whenResolved.splice(0)) resolve()
+    }
+  }
+
+  #queue(run: Run, adapter: SequenceAdapter): void {
+    const { request, signal, sink, promptIds } = run
+    const id = this.#nextId as SequenceId
+    this.#nextId += 1
+    const digest = adapter.kind === 'adapter' ? { adapterDigest: adapter.lease.digest } : {}
+    sink.send({ type: 'accepted', promptTokens: promptIds.length, queuePosition: this.#deps.loop.waitingCount, ...digest })
+    this.#deps.loop.submit({
+      id,
+      requestId: request.requestId,
+      promptIds,
+      maxNewTokens: run.maxNewTokens,
+      adapter,
+      arrivedAtMs: run.arrivedAtMs,
+      deadlineAtMs: run.deadlineAtMs,
+      ignoreEos: request.ignoreEos,
+      alternatives: request.alternatives,
+      prefillDetails: request.prefillDetails,
+      sampler: run.sampler,
+      stops: run.stops,
+      text: run.text,
+      sink,
+    })
+    if (signal.aborted) this.#deps.loop.cancel(id)
+    else signal.addEventListener('abort', () => this.#deps.loop.cancel(id), { once: true })
+  }
+
+  /** Waits for `work` no longer than the client stays and the deadline allows. */
+  #inTime<T>(work: Promise<T>, { signal, request, deadlineAtMs }: Run): Promise<T> {
+    const { clock, timers } = this.#deps
+    return new Promise((resolve, reject) => {
+      const leave = () => reject(new ServingError('client_closed', 'the client closed the request'))
+      const callOff = timers.after(Math.max(0, deadlineAtMs - clock.nowMs()), () =>
+        reject(
+          new ServingError(
+            'deadline_exceeded',
+            `the request's deadline passed after ${request.deadlineMs} ms, while its adapter was looked up`,
+          ),
+        ),
+      )
+      signal.addEventListener('abort', leave, { once: true })
+      if (signal.aborted) leave()
+      work.then(resolve, reject).finally(() => {
+        callOff()
+        signal.removeEventListener('abort', leave)
+      })
+    })
+  }
+}
+
+interface Run {
+  readonly request: RunRequest
+  readonly sink: EventSink
+  readonly signal: AbortSignal
+  readonly promptIds: readonly number[]
+  readonly maxNewTokens: number
+  readonly sampler: TokenChooser
+  readonly stops: StopWatch
+  readonly text: TokenStream
+  readonly arrivedAtMs: number
+  readonly deadlineAtMs: number
+}

@@ -1,0 +1,204 @@
+import { createHash, timingSafeEqual } from 'node:crypto'
+import type { IncomingMessage, Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { createAdaptorServer, type HttpBindings } from '@hono/node-server'
+import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
+import {
+  httpStatus,
+  type Logger,
+  limits,
+  type RunRequest,
+  runRequestSchema,
+  ServingError,
+  toServingError,
+  type WorkerInfo,
+} from '@quiver/protocol'
+import { Hono, type MiddlewareHandler } from 'hono'
+import type { ContentfulStatusCode } from 'hono/utils/http-status'
+import { z } from 'zod'
+import type { BatchState } from './batch-loop.ts'
+import { EventStream } from './event-stream.ts'
+import type { ServiceHealth } from './run-service.ts'
+import type { EventSink } from './step/sequence.ts'
+import type { Timers } from './timers.ts'
+
+/** What the server serves. There from the start, so that a worker that is still loading its model can say so. */
+export interface WorkerService {
+  health(): ServiceHealth
+  /** @throws ServingError `overloaded` while starting */
+  info(): WorkerInfo
+  state(): BatchState
+  start(request: RunRequest, sink: EventSink, signal: AbortSignal): void
+}
+
+export interface WorkerServerOptions {
+  readonly host: string
+  /** 0 takes any free port. */
+  readonly port: number
+  /** When set, every route but `/health` wants `Authorization: Bearer <token>`. */
+  readonly token?: string | undefined
+  readonly service: WorkerService
+  readonly timers: Timers
+  readonly log: Logger
+  /** Bytes of a run's events that may wait for its reader. */
+  readonly runBufferBytes?: number
+}
+
+export interface WorkerServer {
+  readonly url: string
+  /** Stops listening and ends every connection. */
+  close(): Promise<void>
+}
+
+/**
+ * The worker's HTTP side, for gateways only.
+ *
+ * | route | answer |
+ * | --- | --- |
+ * | `POST /v1/run` | 200 and a stream of RunEvents, one JSON object a line, as soon as the body is a RunRequest: whatever goes wrong after that, before or after `accepted`, is the stream's one `error` event |
+ * | `GET /v1/info` | WorkerInfo |
+ * | `GET /v1/state` | what the batch is doing: BatchState |
+ * | `GET /health` | 200 when a request would be served, else 503 with the reason; needs no token |
+ *
+ * Any other status comes with `{ error, code }`: a body that is no RunRequest 400, too long 413, encoded 415, no or a wrong
+ * token 401, unknown route 404, wrong method 405, still starting 503.
+ */
+export async function startServer(options: WorkerServerOptions): Promise<WorkerServer> {
+  const server = createAdaptorServer({
+    fetch: createApp(options).fetch,
+    overrideGlobalObjects: false,
+    serverOptions: {
+      headersTimeout: limits.requestHeadersMs,
+      requestTimeout: limits.requestReadMs,
+      connectionsCheckingInterval: 5_000,
+      keepAliveTimeout: limits.connectionIdleMs,
+      // A gateway's machine that vanishes without a word is noticed by probes.
+      keepAlive: true,
+      keepAliveInitialDelay: 15_000,
+    },
+  }) as Server
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(options.port, options.host, () => {
+      server.off('error', reject)
+      resolve()
+    })
+  })
+  return { url: urlOf(server.address() as AddressInfo), close: () => closeServer(server) }
+}
+
+type Env = { Bindings: HttpBindings }
+
+/** The routes alone, without a socket. */
+export function createApp(options: WorkerServerOptions): Hono<Env> {
+  const { service, log } = options
+  const app = new Hono<Env>()
+  app.get('/health', (context) => {
+    const health = service.health()
+    return context.json(health, health.status === 'serving' ? 200 : 503)
+  })
+  app.use(bearer(options.token))
+  app.get('/v1/info', (context) => context.json(service.info()))
+  app.get('/v1/state', (context) => context.json(service.state()))
+  app.post('/v1/run', async (context) => {
+    const { incoming, outgoing } = context.env
+    const request = parseRun(await readBody(incoming, limits.runRequestBytes))
+    const health = service.health()
+    if (health.status === 'starting') throw new ServingError('overloaded', health.reason)
+    const stream = new EventStream(outgoing, {
+      timers: options.timers,
+      bufferBytes: options.runBufferBytes ?? limits.runBufferBytes,
+      flushMs: limits.runFlushMs,
+    })
+    service.start(request, stream, stream.left)
+    return RESPONSE_ALREADY_SENT
+  })
+  for (const [path, allow] of Object.entries({ '/health': 'GET', '/v1/info': 'GET', '/v1/state': 'GET', '/v1/run': 'POST' })) {
+    app.all(path, (context) => {
+      context.header('allow', allow)
+      throw new ServingError('method_not_allowed', `${path} is called with ${allow}, not ${context.req.method}`)
+    })
+  }
+  app.notFound((context) => {
+    throw new ServingError('not_found', `this worker has no route ${context.req.path}`)
+  })
+  app.onError((thrown, context) => {
+    const error = toServingError(thrown)
+    if (error.code === 'internal') {
+      log('error', 'a request failed inside the worker', { path: context.req.path, cause: String(thrown.stack ?? thrown) })
+    }
+    // What is left of a refused body is not waited for.
+    if (error.code === 'too_large') context.header('connection', 'close')
+    return context.json({ error: error.message, code: error.code }, httpStatus[error.code] as ContentfulStatusCode)
+  })
+  return app
+}
+
+function bearer(token: string | undefined): MiddlewareHandler {
+  return async (context, next) => {
+    if (token !== undefined && !sameSecret(context.req.header('authorization') ?? '', `Bearer ${token}`)) {
+      throw new ServingError('unauthenticated', 'this worker wants the header Authorization: Bearer with its token')
+    }
+    await next()
+  }
+}
+
+/** Compares digests of equal length, so that the time taken says nothing of where two secrets differ. */
+function sameSecret(given: string, expected: string): boolean {
+  const digest = (text: string) => createHash('sha256').update(text).digest()
+  return timingSafeEqual(digest(given), digest(expected))
+}
+
+/** @throws ServingError `too_large` before the rest is read, `unsupported_media_type`, `client_closed` */
+async function readBody(incoming: IncomingMessage, maxBytes: number): Promise<Buffer> {
+  const encoding = incoming.headers['content-encoding']
+  if (encoding !== undefined && encoding !== 'identity') {
+    throw new ServingError('unsupported_media_type', `content-encoding ${encoding} is not supported: send the body as it is`)
+  }
+  const tooLarge = () => new ServingError('too_large', `the body is longer than ${maxBytes} bytes`)
+  if (Number(incoming.headers['content-length'] ?? 0) > maxBytes) throw tooLarge()
+  return await new Promise((resolve, reject) => {
+    const chunks: Buffer[] = []
+    let bytes = 0
+    const onData = (chunk: Buffer) => {
+      bytes += chunk.length
+      if (bytes <= maxBytes) chunks.push(chunk)
+      else {
+        incoming.off('data', onData)
+        incoming.pause()
+        reject(tooLarge())
+      }
+    }
+    incoming.on('data', onData)
+    incoming.once('end', () => resolve(Buffer.concat(chunks)))
+    incoming.once('error', () => reject(gone()))
+    incoming.once('close', () => reject(gone()))
+  })
+}
+
+function gone(): ServingError {
+  return new ServingError('client_closed', 'the client closed the connection before its request was complete')
+}
+
+function parseRun(body: Buffer): RunRequest {
+  let value: unknown
+  try {
+    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body))
+  } catch (cause) {
+    throw new ServingError('invalid_request', 'the body is not JSON in UTF-8', {}, { cause })
+  }
+  const parsed = runRequestSchema.safeParse(value)
+  if (!parsed.success) throw new ServingError('invalid_request', `not a run request: ${z.prettifyError(parsed.error)}`)
+  return parsed.data
+}
+
+function urlOf({ address, family, port }: AddressInfo): string {
+  return `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`
+}
+
+function closeServer(server: Server): Promise<void> {
+  return new Promise((resolve) => {
+    server.close(() => resolve())
+    server.closeAllConnections()
+  })
+}

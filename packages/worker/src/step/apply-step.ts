@@ -1,0 +1,202 @@
+import assert from 'node:assert/strict'
+import type { AdapterCache, AdapterLease } from '@quiver/cache'
+import { type Clock, type FinishReason, type RunEvent, ServingError, type SlotIndex, toServingError } from '@quiver/protocol'
+import type { Engine, RowOutput, StepResult } from '../engine/engine.ts'
+import type { Tokenizer } from '../tokenizer/tokenizer.ts'
+import type { Batch, FinishCause } from './batch.ts'
+import type { Sequence } from './sequence.ts'
+import type { Admission, PlannedFinish, PlannedLoad, RunPlan, SequenceRows, StepPlan } from './step-plan.ts'
+
+export interface StepDeps {
+  readonly engine: Pick<Engine, 'release'>
+  readonly device: AdapterCache['device']
+  readonly tokenizer: Pick<Tokenizer, 'decode' | 'isSpecial'>
+  /** Tokens that end a text: those of the model and of its tokenizer. */
+  readonly eosTokenIds: ReadonlySet<number>
+  readonly clock: Clock
+  /** Starts a load and returns at once; its end is an event for a later plan. */
+  startLoad(lease: AdapterLease, slot: SlotIndex): void
+}
+
+/**
+ * Carries out what a plan says about sequences and slots, before its rows are computed: who leaves, which loads start, who is
+ * admitted. In that order, because leaving frees the slots that loads and admissions use.
+ */
+export function beginStep(batch: Batch, plan: StepPlan, deps: StepDeps): void {
+  for (const finish of plan.finishes) endEarly(batch, finish, deps)
+  for (const load of plan.loads) start(batch, load, deps)
+  for (const admission of plan.admissions) admit(batch, admission, deps)
+}
+
+/**
+ * Takes a step's result into the sequences: counts what is computed, chooses the next tokens, sends them out, and ends those
+ * that are complete. The outputs' arrays are not kept.
+ */
+export function applyStep(batch: Batch, plan: RunPlan, result: StepResult, deps: StepDeps): void {
+  assert(result.length === plan.wanted.length, `the engine answered ${result.length} of ${plan.wanted.length} wanted rows`)
+  const outputs = new Map(result.map((output) => [output.row, output]))
+  for (const work of plan.work) {
+    const sequence = batch.get(work.sequence)
+    try {
+      takeRows(batch, { sequence, work, outputs }, deps)
+    } catch (thrown) {
+      // An expected failure concerns this sequence alone; anything else is our own bug and ends the process in the loop.
+      if (!(thrown instanceof ServingError)) throw thrown
+      end(batch, sequence, 'failed', errorEvent(thrown), deps)
+    }
+  }
+  const prefillRows = plan.work.reduce((sum, { phase, rowCount }) => sum + (phase === 'prefill' ? rowCount : 0), 0)
+  batch.counters.steps += 1
+  batch.counters.rows += plan.rows.length
+  batch.counters.prefillRows += prefillRows
+  batch.counters.decodeRows += plan.rows.length - prefillRows
+}
+
+/** The step failed: what the engine now holds of its sequences is unknown, so all of them end. */
+export function abandonStep(batch: Batch, plan: RunPlan, thrown: unknown, deps: StepDeps): void {
+  batch.counters.failedSteps += 1
+  const error = toServingError(thrown)
+  for (const work of plan.work) end(batch, batch.get(work.sequence), 'failed', errorEvent(error), deps)
+}
+
+/** Ends everything that waits or runs. */
+export function endAll(batch: Batch, error: ServingError, deps: StepDeps): void {
+  for (const sequence of [...batch.all()]) end(batch, sequence, 'stopped', errorEvent(error), deps)
+}
+
+export function errorEvent(error: ServingError): Extract<RunEvent, { type: 'error' }> {
+  return { type: 'error', code: error.code, message: error.message }
+}
+
+function end(
+  batch: Batch,
+  sequence: Sequence,
+  cause: FinishCause,
+  event: Extract<RunEvent, { type: 'done' | 'error' }>,
+  deps: StepDeps,
+): void {
+  if (sequence.isFinished) return
+  deps.engine.release(sequence.id)
+  batch.finish(sequence, cause, event)
+}
+
+function endEarly(batch: Batch, { sequence: id, cause }: PlannedFinish, deps: StepDeps): void {
+  const sequence = batch.get(id)
+  end(batch, sequence, cause, errorEvent(earlyError(sequence, cause)), deps)
+}
+
+function earlyError(sequence: Sequence, cause: PlannedFinish['cause']): ServingError {
+  switch (cause) {
+    case 'cancelled':
+      return new ServingError('client_closed', 'the client closed the request')
+    case 'expired':
+      return new ServingError(
+        'deadline_exceeded',
+        `the request's deadline passed after ${sequence.init.deadlineAtMs - sequence.init.arrivedAtMs} ms, ` +
+          `with ${sequence.generatedCount} of at most ${sequence.init.maxNewTokens} tokens generated`,
+      )
+    case 'failed':
+      assert(sequence.failure !== undefined, `sequence ${sequence.id} failed without a reason`)
+      return sequence.failure
+  }
+}
+
+function start(batch: Batch, load: PlannedLoad, deps: StepDeps): void {
+  const { adapter } = batch.get(load.sequence).init
+  assert(adapter.kind === 'adapter' && adapter.lease.digest === load.digest, `a load of ${load.digest} without its lease`)
+  const slot = deps.device.snapshot()[load.slot]
+  assert(slot?.generation === load.generation, `slot ${load.slot} changed hands between plan and load`)
+  assert(slot.state !== 'resident' || slot.leaseCount === 0, `slot ${load.slot} is in use and may not be evicted`)
+  batch.counters.loads += 1
+  deps.startLoad(adapter.lease, load.slot)
+}
+
+function admit(batch: Batch, admission: Admission, deps: StepDeps): void {
+  const nowMs = deps.clock.nowMs()
+  if (admission.kind === 'base') {
+    batch.admit(admission.sequence, { kind: 'base' }, nowMs)
+    return
+  }
+  const lease = deps.device.lease(admission.slot, admission.digest)
+  assert(lease.generation === admission.generation, `slot ${admission.slot} changed hands between plan and admission`)
+  batch.admit(admission.sequence, { kind: 'adapter', lease }, nowMs)
+}
+
+interface RowsDone {
+  readonly sequence: Sequence
+  readonly work: SequenceRows
+  readonly outputs: ReadonlyMap<number, RowOutput>
+}
+
+function takeRows(batch: Batch, { sequence, work, outputs }: RowsDone, deps: StepDeps): void {
+  if (work.phase === 'prefill' && sequence.init.prefillDetails) notePrompt({ sequence, work, outputs })
+  sequence.advance(work.rowCount)
+  if (!sequence.isCurrent) return
+  if (work.phase === 'prefill' && sequence.init.prefillDetails) sendPrompt(sequence, deps)
+  const last = outputs.get(work.firstRow + work.rowCount - 1)
+  assert(last !== undefined, `the engine left out the last row of sequence ${sequence.id}`)
+  takeToken(batch, sequence, last, deps)
+}
+
+/** Each prompt row's distribution gives the log-probability of the prompt token after it. */
+function notePrompt({ sequence, work, outputs }: RowsDone): void {
+  for (let index = 0; index < work.rowCount; index++) {
+    const next = sequence.tokens[sequence.computed + index + 1]
+    if (next === undefined) return
+    const logprob = outputs.get(work.firstRow + index)?.logprobs[next]
+    assert(logprob !== undefined, `the engine left out a prompt row of sequence ${sequence.id}`)
+    sequence.notePromptLogprob(logprob)
+  }
+}
+
+function sendPrompt(sequence: Sequence, { tokenizer }: StepDeps): void {
+  const tokens = sequence.init.promptIds.map((id, index) => {
+    const logprob = sequence.promptLogprobs[index - 1]
+    const text = tokenizer.decode([id], { keepSpecial: true })
+    return logprob === undefined ? { id, text } : { id, text, logprob }
+  })
+  sequence.init.sink.send({ type: 'prefill', tokens })
+}
+
+/** Chooses the next token, sends it, and ends the sequence with it where it is the last. */
+function takeToken(batch: Batch, sequence: Sequence, output: RowOutput, deps: StepDeps): void {
+  const { sampler, stops, text, sink } = sequence.init
+  const { id, logprob } = sampler.choose(output)
+  if (!Number.isFinite(logprob)) {
+    throw new ServingError('internal', 'the model gave no finite probabilities; the adapter may hold values out of range')
+  }
+  sampler.accept(id)
+  const nowMs = deps.clock.nowMs()
+  sequence.push(id, nowMs)
+  const certain = text.push(id)
+  const reason = finishReason(sequence, id, stops.push(certain), deps)
+  sink.send({
+    type: 'token',
+    id,
+    text: reason === undefined ? certain : certain + text.end(),
+    logprob,
+    special: deps.tokenizer.isSpecial(id),
+    last: reason !== undefined,
+    ...alternativesOf(sequence, output, deps),
+  })
+  if (reason === undefined) return
+  const done = sequence.doneEvent({ reason, text: deps.tokenizer.decode(sequence.generatedIds), nowMs })
+  end(batch, sequence, reason, done, deps)
+}
+
+/** Length is tested first, as LoRAX does: if the last allowed token is the end of the text, the reason is `length`. */
+function finishReason(sequence: Sequence, id: number, stopped: boolean, { eosTokenIds }: StepDeps): FinishReason | undefined {
+  if (sequence.generatedCount >= sequence.init.maxNewTokens) return 'length'
+  if (!sequence.init.ignoreEos && eosTokenIds.has(id)) return 'eos_token'
+  return stopped ? 'stop_sequence' : undefined
+}
+
+function alternativesOf({ init }: Sequence, { topIds, topLogprobs }: RowOutput, { tokenizer }: StepDeps) {
+  if (init.alternatives === 0) return {}
+  const alternatives = topIds.slice(0, init.alternatives).map((id, index) => {
+    const logprob = topLogprobs[index]
+    assert(logprob !== undefined, `the engine gave no log-probability for alternative ${id}`)
+    return { id, text: tokenizer.decode([id], { keepSpecial: true }), logprob }
+  })
+  return { alternatives }
+}

@@ -1,0 +1,100 @@
+import assert from 'node:assert/strict'
+import type { SlotView } from '@quiver/cache'
+import type { AdapterDigest, FinishReason, RunEvent, SequenceId, ServingError } from '@quiver/protocol'
+import type { Sequence, SequenceSlot } from './sequence.ts'
+import type { PlannedFinish, StepView } from './step-plan.ts'
+
+export type FinishCause = FinishReason | PlannedFinish['cause'] | 'stopped'
+
+/** What the batch has done since it began. */
+export interface BatchCounters {
+  steps: number
+  failedSteps: number
+  rows: number
+  prefillRows: number
+  decodeRows: number
+  admitted: number
+  loads: number
+  finished: Record<FinishCause, number>
+}
+
+/** The sequences of one worker, waiting and running: the only owner of both lists. */
+export class Batch {
+  readonly #waiting = new Map<SequenceId, Sequence>()
+  readonly #running = new Map<SequenceId, Sequence>()
+  readonly counters: BatchCounters = {
+    steps: 0,
+    failedSteps: 0,
+    rows: 0,
+    prefillRows: 0,
+    decodeRows: 0,
+    admitted: 0,
+    loads: 0,
+    finished: { length: 0, eos_token: 0, stop_sequence: 0, cancelled: 0, expired: 0, failed: 0, stopped: 0 },
+  }
+
+  get waitingCount(): number {
+    return this.#waiting.size
+  }
+  get runningCount(): number {
+    return this.#running.size
+  }
+  /** Leases on adapters that sequences hold. */
+  get adapterLeaseCount(): number {
+    return [...this.all()].filter((sequence) => sequence.init.adapter.kind === 'adapter').length
+  }
+
+  *all(): Iterable<Sequence> {
+    yield* this.#running.values()
+    yield* this.#waiting.values()
+  }
+
+  add(sequence: Sequence): void {
+    this.#waiting.set(sequence.id, sequence)
+  }
+
+  find(id: SequenceId): Sequence | undefined {
+    return this.#running.get(id) ?? this.#waiting.get(id)
+  }
+
+  /** A sequence that a plan speaks of. */
+  get(id: SequenceId): Sequence {
+    const sequence = this.find(id)
+    assert(sequence !== undefined, `the plan names sequence ${id}, which is not in the batch`)
+    return sequence
+  }
+
+  /** The adapter could not be had: everybody who waits for it ends at the next plan. */
+  failAdapter(digest: AdapterDigest, error: ServingError): void {
+    for (const sequence of this.#waiting.values()) {
+      const { adapter } = sequence.init
+      if (adapter.kind === 'adapter' && adapter.lease.digest === digest) sequence.fail(error)
+    }
+  }
+
+  admit(id: SequenceId, slot: SequenceSlot, nowMs: number): void {
+    const sequence = this.get(id)
+    sequence.admit(slot, nowMs)
+    this.#waiting.delete(id)
+    this.#running.set(id, sequence)
+    this.counters.admitted += 1
+  }
+
+  /** Ends a sequence; a second end of the same one is not counted. */
+  finish(sequence: Sequence, cause: FinishCause, event: Extract<RunEvent, { type: 'done' | 'error' }>): void {
+    if (sequence.isFinished) return
+    this.#waiting.delete(sequence.id)
+    this.#running.delete(sequence.id)
+    this.counters.finished[cause] += 1
+    sequence.finish(event)
+  }
+
+  view(slots: readonly SlotView[], nowMs: number): StepView {
+    return {
+      nowMs,
+      running: Array.from(this.#running.values(), (sequence) => sequence.runningView()),
+      waiting: Array.from(this.#waiting.values(), (sequence) => sequence.waitingView()),
+      slots,
+    }
+  }
+}

@@ -1,0 +1,211 @@
+import assert from 'node:assert/strict'
+import type { AdapterLease, SlotLease } from '@quiver/cache'
+import type { DoneEvent, FinishReason, RunEvent, SequenceId, ServingError } from '@quiver/protocol'
+import type { RowOutput } from '../engine/engine.ts'
+import type { TokenStream } from '../tokenizer/tokenizer.ts'
+import type { RunningView, SequenceFate, WaitingView } from './step-plan.ts'
+
+/** Where a sequence's events go. Neither throws nor waits; what cannot be delivered is dropped there. */
+export interface EventSink {
+  send(event: RunEvent): void
+}
+
+/** Chooses one sequence's tokens. What it was given to choose from is valid only during the call. */
+export interface TokenChooser {
+  /** @throws ServingError when it cannot, which ends this sequence alone */
+  choose(output: RowOutput): { readonly id: number; readonly logprob: number }
+  /** The token that was taken, for penalties. */
+  accept(id: number): void
+  /** Decimal text; absent when nothing is drawn. */
+  readonly seed?: string | undefined
+}
+
+/** Watches one sequence's text for its stop sequences. */
+export interface StopWatch {
+  /** @returns whether this token's text completes one */
+  push(text: string): boolean
+}
+
+/** Everything that is fixed about a sequence when it arrives. */
+export interface SequenceInit {
+  readonly id: SequenceId
+  readonly requestId: string
+  readonly promptIds: readonly number[]
+  /** At least 1; prompt and answer together fit into the engine. */
+  readonly maxNewTokens: number
+  /** The sequence owns the lease from here on. */
+  readonly adapter: SequenceAdapter
+  readonly arrivedAtMs: number
+  readonly deadlineAtMs: number
+  readonly ignoreEos: boolean
+  /** Alternatives reported beside every token, 0 for none. */
+  readonly alternatives: number
+  readonly prefillDetails: boolean
+  readonly sampler: TokenChooser
+  readonly stops: StopWatch
+  readonly text: TokenStream
+  readonly sink: EventSink
+}
+
+export type SequenceAdapter = { readonly kind: 'base' } | { readonly kind: 'adapter'; readonly lease: AdapterLease }
+
+/** What a sequence computes with once it is admitted. */
+export type SequenceSlot = { readonly kind: 'base' } | { readonly kind: 'adapter'; readonly lease: SlotLease }
+
+type Phase =
+  | { readonly kind: 'waiting' }
+  | { readonly kind: 'running'; readonly slot: SequenceSlot; readonly admittedAtMs: number }
+  | { readonly kind: 'finished' }
+
+/**
+ * One generation from arrival to its last event. It holds leases on its adapter and, while it runs, on a slot; `finish` gives
+ * both back and sends the terminal event, once, whatever else happens at the same time.
+ */
+export class Sequence {
+  readonly init: SequenceInit
+  readonly #tokens: number[]
+  /** Of each prompt token, given those before it; the first has none. Filled only with `prefillDetails`. */
+  readonly #promptLogprobs: number[] = []
+  #phase: Phase = { kind: 'waiting' }
+  #fate: SequenceFate = 'live'
+  #failure: ServingError | undefined
+  #computed = 0
+  #firstTokenAtMs = 0
+
+  constructor(init: SequenceInit) {
+    assert(init.promptIds.length > 0, `sequence ${init.id} has no prompt`)
+    this.init = init
+    this.#tokens = [...init.promptIds]
+  }
+
+  get id(): SequenceId {
+    return this.init.id
+  }
+  get tokens(): readonly number[] {
+    return this.#tokens
+  }
+  get generatedIds(): readonly number[] {
+    return this.#tokens.slice(this.init.promptIds.length)
+  }
+  get promptLogprobs(): readonly number[] {
+    return this.#promptLogprobs
+  }
+  get generatedCount(): number {
+    return this.#tokens.length - this.init.promptIds.length
+  }
+  get computed(): number {
+    return this.#computed
+  }
+  get isFinished(): boolean {
+    return this.#phase.kind === 'finished'
+  }
+  /** Why the adapter cannot be had; set when its fate is `failed`. */
+  get failure(): ServingError | undefined {
+    return this.#failure
+  }
+  /** All tokens so far are computed: the next one can be chosen. */
+  get isCurrent(): boolean {
+    return this.#computed === this.#tokens.length
+  }
+
+  cancel(): void {
+    this.#fate = 'cancelled'
+  }
+
+  /** Its adapter cannot be had. A running sequence has its weights already and is not touched. */
+  fail(error: ServingError): void {
+    if (this.#phase.kind !== 'waiting' || this.#fate !== 'live') return
+    this.#fate = 'failed'
+    this.#failure = error
+  }
+
+  admit(slot: SequenceSlot, nowMs: number): void {
+    assert(this.#phase.kind === 'waiting', `sequence ${this.id} is admitted twice`)
+    this.#phase = { kind: 'running', slot, admittedAtMs: nowMs }
+  }
+
+  /** The engine holds this many tokens more. */
+  advance(count: number): void {
+    this.#computed += count
+    assert(this.#computed <= this.#tokens.length, `sequence ${this.id} is computed beyond its end`)
+  }
+
+  notePromptLogprob(logprob: number): void {
+    this.#promptLogprobs.push(logprob)
+  }
+
+  push(token: number, nowMs: number): void {
+    if (this.generatedCount === 0) this.#firstTokenAtMs = nowMs
+    this.#tokens.push(token)
+  }
+
+  /** The terminal event of a generation that came to its end. */
+  doneEvent(end: { readonly reason: FinishReason; readonly text: string; readonly nowMs: number }): DoneEvent {
+    assert(this.#phase.kind === 'running', `sequence ${this.id} is done without having run`)
+    const { arrivedAtMs, promptIds, sampler } = this.init
+    const { admittedAtMs } = this.#phase
+    return {
+      type: 'done',
+      finishReason: end.reason,
+      generatedText: end.text,
+      promptTokens: promptIds.length,
+      generatedTokens: this.generatedCount,
+      ...(sampler.seed === undefined ? {} : { seed: sampler.seed }),
+      queueMs: admittedAtMs - arrivedAtMs,
+      inferenceMs: end.nowMs - admittedAtMs,
+      firstTokenMs: this.#firstTokenAtMs - arrivedAtMs,
+    }
+  }
+
+  /** Sends the terminal event and gives the leases back. Later calls do nothing. */
+  finish(event: Extract<RunEvent, { type: 'done' | 'error' }>): void {
+    const phase = this.#phase
+    if (phase.kind === 'finished') return
+    this.#phase = { kind: 'finished' }
+    if (phase.kind === 'running' && phase.slot.kind === 'adapter') phase.slot.lease.release()
+    if (this.init.adapter.kind === 'adapter') this.init.adapter.lease.release()
+    this.init.sink.send(event)
+  }
+
+  waitingView(): WaitingView {
+    const { adapter } = this.init
+    return {
+      ...this.#commonView(),
+      adapter:
+        adapter.kind === 'base'
+          ? adapter
+          : {
+              kind: 'adapter',
+              digest: adapter.lease.digest,
+              state: adapter.lease.state === 'ready' ? 'ready' : 'arriving',
+            },
+    }
+  }
+
+  runningView(): RunningView {
+    const phase = this.#phase
+    assert(phase.kind === 'running', `sequence ${this.id} does not run`)
+    const { slot } = phase
+    return {
+      ...this.#commonView(),
+      computed: this.#computed,
+      adapter:
+        slot.kind === 'base'
+          ? slot
+          : { kind: 'adapter', digest: slot.lease.digest, slot: slot.lease.slot, generation: slot.lease.generation },
+    }
+  }
+
+  #commonView() {
+    const { id, deadlineAtMs, promptIds, alternatives, prefillDetails } = this.init
+    return {
+      sequence: id,
+      deadlineAtMs,
+      fate: this.#fate,
+      tokens: this.#tokens,
+      promptLength: promptIds.length,
+      top: Math.max(1, alternatives),
+      promptDetails: prefillDetails,
+    }
+  }
+}

@@ -1,0 +1,125 @@
+import type { RunEvent, RunRequest } from '@quiver/protocol'
+import { BatchLoop } from '../../packages/worker/src/batch-loop.ts'
+import { RunService } from '../../packages/worker/src/run-service.ts'
+import type { StopWatch, TokenChooser } from '../../packages/worker/src/step/sequence.ts'
+import { FakeAdapterCache } from './fake-adapter-cache.ts'
+import { FakeEngine, type FakeEngineOptions } from './fake-engine.ts'
+import { fakeTokenizer } from './fake-tokenizer.ts'
+import { ManualClock } from './manual-clock.ts'
+
+export interface HarnessOptions extends FakeEngineOptions {
+  readonly waitingLimit?: number
+  readonly inputTokens?: number
+}
+
+/** A run as its client sees it. */
+export interface HarnessRun {
+  readonly events: readonly RunEvent[]
+  /** The terminal event. */
+  readonly end: Promise<Extract<RunEvent, { type: 'done' | 'error' }>>
+  readonly tokens: readonly number[]
+  cancel(): void
+}
+
+/** Batch loop and run service over the fake engine, cache and clock: a worker without HTTP. */
+export class BatchHarness {
+  readonly clock = new ManualClock()
+  readonly engine: FakeEngine
+  readonly cache: FakeAdapterCache
+  readonly loop: BatchLoop
+  readonly service: RunService
+  readonly fatal: unknown[] = []
+  readonly log: string[] = []
+  #nextId = 1
+
+  constructor(options: HarnessOptions = {}) {
+    this.engine = new FakeEngine(options)
+    this.cache = new FakeAdapterCache({ memory: this.engine, clock: this.clock })
+    const tokenizer = fakeTokenizer()
+    const common = { cache: this.cache, tokenizer, clock: this.clock, timers: this.clock }
+    this.loop = new BatchLoop({
+      ...common,
+      engine: this.engine,
+      log: (_level, message) => this.log.push(message),
+      fatal: (error) => this.fatal.push(error),
+    })
+    const { totalTokens } = this.engine.capacity
+    this.service = new RunService({
+      ...common,
+      loop: this.loop,
+      createSampler: () => greedy(),
+      createStops: (stops) => endsWith(stops),
+      inputTokens: options.inputTokens ?? totalTokens - 1,
+      totalTokens,
+      waitingLimit: options.waitingLimit ?? 1024,
+    })
+  }
+
+  run(parts: Partial<RunRequest> & { readonly on?: string } = {}): HarnessRun {
+    const { on, ...rest } = parts
+    const events: RunEvent[] = []
+    const client = new AbortController()
+    const end = Promise.withResolvers<Extract<RunEvent, { type: 'done' | 'error' }>>()
+    const request = runRequest({
+      requestId: `run-${this.#nextId++}`,
+      ...(on === undefined ? {} : { adapter: registered(on) }),
+      ...rest,
+    })
+    const send = (event: RunEvent) => {
+      events.push(event)
+      if (event.type === 'done' || event.type === 'error') end.resolve(event)
+    }
+    this.service.start(request, { send }, client.signal)
+    return {
+      events,
+      end: end.promise,
+      get tokens() {
+        return events.flatMap((event) => (event.type === 'token' ? [event.id] : []))
+      },
+      cancel: () => client.abort(),
+    }
+  }
+
+  /** Turns of the event loop, for what goes on beside the steps. */
+  async turns(count = 10): Promise<void> {
+    for (let turn = 0; turn < count; turn++) await new Promise(setImmediate)
+  }
+}
+
+export function registered(name: string): RunRequest['adapter'] {
+  return { kind: 'registered', name, digest: '0'.repeat(64) }
+}
+
+export function runRequest(parts: Partial<RunRequest> = {}): RunRequest {
+  return {
+    requestId: 'run',
+    tenant: 'tests',
+    adapter: { kind: 'base' },
+    inputs: 'hello',
+    sampling: { sample: false },
+    maxNewTokens: 5,
+    stop: [],
+    ignoreEos: true,
+    prefillDetails: false,
+    alternatives: 0,
+    deadlineMs: 60_000,
+    ...parts,
+  }
+}
+
+export function greedy(): TokenChooser {
+  return {
+    choose: ({ topIds, topLogprobs }) => ({ id: topIds[0] ?? -1, logprob: topLogprobs[0] ?? Number.NaN }),
+    accept: () => {},
+  }
+}
+
+export function endsWith(stops: readonly string[]): StopWatch {
+  let text = ''
+  return {
+    push(more) {
+      text += more
+      return stops.some((stop) => text.endsWith(stop))
+    },
+  }
+}

@@ -1,0 +1,21 @@
+import type { Tokenizer, TokenStream } from '../../packages/worker/src/tokenizer/tokenizer.ts'
+import { fakeEosId, fakeVocabSize } from './fake-engine.ts'
+
+/** Token 0 ends a text; the others are these characters, in order from 1. */
+const characters = ' abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789'
+
+/** One character a token. `pad` makes the text of every generated token long, for tests of slow readers. */
+export function fakeTokenizer(options: { readonly pad?: string } = {}): Tokenizer {
+  const pad = options.pad ?? ''
+  const textOf = (id: number, keepSpecial: boolean) =>
+    id === fakeEosId ? (keepSpecial ? '<end>' : '') : `${characters[id - 1] ?? '?'}${pad}`
+  return {
+    vocabSize: fakeVocabSize,
+    eosTokenIds: [fakeEosId],
+    encode: (text) => Array.from(text, (character) => Math.max(0, characters.indexOf(character)) + 1),
+    decode: (ids, { keepSpecial = false } = {}) => ids.map((id) => textOf(id, keepSpecial)).join(''),
+    isSpecial: (id) => id === fakeEosId,
+    stream: (): TokenStream => ({ push: (id) => textOf(id, true), end: () => '' }),
+    applyChatTemplate: (messages) => messages.map(({ content }) => content).join(' '),
+  }
+}
