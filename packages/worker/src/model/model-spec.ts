@@ -13,6 +13,8 @@ export type RopeScaling =
       readonly highFreqFactor: number
       readonly originalMaxPositions: number
     }
+  /** Every inverse frequency divided by its own factor: headDim / 2 numbers (`rope_freqs.weight` of a GGUF file). */
+  | { readonly type: 'factors'; readonly factors: readonly number[] }
 
 /** Everything about a base model that decides its graph. Sizes in elements. */
 export interface ModelSpec {
@@ -41,7 +43,7 @@ export interface ModelSpec {
   readonly mlpBias: boolean
   /** q and k are RMS-normalised per head before the rotation (Qwen3). */
   readonly qkNorm: boolean
-  /** Keys further back than this are not attended to; 0 means all are. */
+  /** A token attends to itself and the slidingWindow − 1 tokens before it; 0 means to all before it. */
   readonly slidingWindow: number
   readonly eosTokenIds: readonly number[]
 }
