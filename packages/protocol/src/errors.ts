@@ -21,6 +21,7 @@ export const httpStatus = {
   worker_lost: 502,
   overloaded: 503,
   draining: 503,
+  not_ready: 503,
   source_unavailable: 503,
   deadline_exceeded: 504,
 } as const

@@ -1,0 +1,73 @@
+import type { ObjectStore } from '@quiver/cache/store'
+import { type AdapterDigest, type AdapterName, parseAdapterName, ServingError } from '@quiver/protocol'
+import { CATALOGUE_PREFIX, decodeManifest, encodeManifest, type Manifest, manifestKey } from './manifest.ts'
+
+const MANIFEST_BYTES = 64 * 1024
+/** Names that an answer about an unknown adapter mentions. */
+const NAMES_SHOWN = 8
+
+/**
+ * Which adapters there are. The truth is the manifests in the object store, each written once and never changed; this is
+ * the copy in memory that requests are answered from. A name means its latest version.
+ */
+export class Catalogue {
+  readonly #store: ObjectStore
+  readonly #latest = new Map<string, Manifest>()
+
+  constructor(store: ObjectStore) {
+    this.#store = store
+  }
+
+  /**
+   * Reads every manifest; to be called once, before anything is resolved.
+   * @throws ServingError `source_unavailable`
+   */
+  async load(): Promise<void> {
+    for await (const { key } of this.#store.list(CATALOGUE_PREFIX)) {
+      const { bytes } = await this.#store.get(key, { maxBytes: MANIFEST_BYTES })
+      this.#remember(decodeManifest(key, bytes))
+    }
+  }
+
+  /**
+   * The version that a name means now. A lookup in memory: no store is asked, whatever the name.
+   * @throws ServingError `invalid_request` for what cannot be a name, `adapter_not_found`
+   */
+  resolve(text: string): { readonly name: AdapterName; readonly digest: AdapterDigest } {
+    const name = parseAdapterName(text)
+    const manifest = this.#latest.get(name)
+    if (manifest === undefined)
+      throw new ServingError('adapter_not_found', `Adapter '${name}' is not known here. ${this.#offer()}`)
+    return { name, digest: manifest.digest }
+  }
+
+  latest(name: AdapterName): Manifest | undefined {
+    return this.#latest.get(name)
+  }
+
+  /** Ascending by code unit. */
+  names(): readonly string[] {
+    return [...this.#latest.keys()].sort()
+  }
+
+  /**
+   * Enters the next version of a name. Its bytes must be in the store already.
+   * @throws ServingError `conflict` when somebody else entered that version first, `source_unavailable`
+   */
+  async add(manifest: Manifest): Promise<void> {
+    await this.#store.put(manifestKey(manifest.name, manifest.version), encodeManifest(manifest), { ifNoneMatch: '*' })
+    this.#remember(manifest)
+  }
+
+  #remember(manifest: Manifest): void {
+    const known = this.#latest.get(manifest.name)
+    if (known === undefined || known.version < manifest.version) this.#latest.set(manifest.name, manifest)
+  }
+
+  #offer(): string {
+    const names = this.names()
+    if (names.length === 0) return 'No adapter has been published on this server.'
+    const more = names.length > NAMES_SHOWN ? ` and ${names.length - NAMES_SHOWN} more` : ''
+    return `There are: ${names.slice(0, NAMES_SHOWN).join(', ')}${more}.`
+  }
+}

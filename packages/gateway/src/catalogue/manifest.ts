@@ -1,0 +1,64 @@
+import {
+  type AdapterDigest,
+  type AdapterName,
+  moduleNames,
+  parseAdapterDigest,
+  parseAdapterName,
+  ServingError,
+} from '@quiver/protocol'
+import { z } from 'zod'
+
+/** One immutable version of an adapter, as the store keeps it. */
+export interface Manifest {
+  readonly name: AdapterName
+  /** 1, 2, 3… */
+  readonly version: number
+  readonly digest: AdapterDigest
+  /** The base model that it was found to fit. */
+  readonly base: string
+  readonly rank: number
+  readonly modules: readonly (typeof moduleNames)[number][]
+  /** Size of the weights. */
+  readonly bytes: number
+  /** ISO 8601, UTC. */
+  readonly createdAt: string
+}
+
+/** Every key of the catalogue starts with this. */
+export const CATALOGUE_PREFIX = 'catalogue/'
+
+const count = z.int().positive()
+const manifestSchema = z.object({
+  name: z.string(),
+  version: count,
+  digest: z.string(),
+  base: z.string(),
+  rank: count,
+  modules: z.array(z.enum(moduleNames)),
+  bytes: count,
+  createdAt: z.iso.datetime(),
+})
+
+/** `/` in a name is written `@`, which no name has: every name is one segment, and no name is the start of another. */
+export function manifestKey(name: AdapterName, version: number): string {
+  return `${CATALOGUE_PREFIX}${name.replaceAll('/', '@')}/${version}.json`
+}
+
+export function encodeManifest(manifest: Manifest): Uint8Array {
+  return new TextEncoder().encode(`${JSON.stringify(manifest, null, 2)}\n`)
+}
+
+/**
+ * @param key where the bytes were found; a manifest that says something else was not put there by a publisher
+ * @throws ServingError `source_unavailable` naming the key
+ */
+export function decodeManifest(key: string, bytes: Uint8Array): Manifest {
+  try {
+    const read = manifestSchema.parse(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)))
+    const manifest = { ...read, name: parseAdapterName(read.name), digest: parseAdapterDigest(read.digest) }
+    if (manifestKey(manifest.name, manifest.version) === key) return manifest
+  } catch (cause) {
+    throw new ServingError('source_unavailable', `the catalogue entry ${key} cannot be read`, { key }, { cause })
+  }
+  throw new ServingError('source_unavailable', `the catalogue entry ${key} describes another adapter or version`, { key })
+}

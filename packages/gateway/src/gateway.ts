@@ -1,0 +1,162 @@
+import type { Server } from 'node:http'
+import type { Socket } from 'node:net'
+import { createAdaptorServer } from '@hono/node-server'
+import { type Logger, limits, ServingError } from '@quiver/protocol'
+import type { Catalogue } from './catalogue/catalogue.ts'
+import type { TimerClock } from './clock.ts'
+import { Permits } from './permits.ts'
+import { createApp, type Phase } from './routes/app.ts'
+import type { GenerateTimes } from './routes/generate.ts'
+import type { WorkerSource } from './worker/worker-source.ts'
+
+export interface GatewayConfig {
+  readonly host: string
+  /** 0: any free port. */
+  readonly port: number
+  readonly version: string
+  /** For tests; otherwise as in `limits`. */
+  readonly times?: Partial<GenerateTimes>
+  readonly readTimes?: ReadTimes
+}
+
+/** How long a client may take to send its request, in milliseconds. */
+export interface ReadTimes {
+  readonly headersMs: number
+  /** Headers and body together. */
+  readonly requestMs: number
+  /** How often that is looked at. */
+  readonly checkMs: number
+}
+
+export interface GatewayDeps {
+  readonly workers: WorkerSource
+  readonly catalogue: Pick<Catalogue, 'resolve'>
+  readonly clock: TimerClock
+  readonly log: Logger
+  /** A whole number, 0 … 2^53−1. */
+  readonly drawSeed: () => number
+  /** Different each time, at most 36 characters. */
+  readonly newId: () => string
+}
+
+export interface Gateway {
+  /**
+   * Binds the public port.
+   * @returns the address to reach it at
+   * @throws ServingError `conflict` when the port is taken, `invalid_request` when the host or port cannot be bound
+   */
+  listen(): Promise<{ readonly url: string }>
+  /** Requests are served from now on; until then `/health` says no. */
+  open(): void
+  /** Takes no more requests, lets running ones finish for `graceMs`, then ends them with an error. Resolves when all are gone. */
+  close(graceMs: number): Promise<void>
+}
+
+const readTimes: ReadTimes = { headersMs: limits.requestHeadersMs, requestMs: limits.requestReadMs, checkMs: 2000 }
+
+/** @example const gateway = createGateway(config, deps); const { url } = await gateway.listen(); gateway.open() */
+export function createGateway(config: GatewayConfig, deps: GatewayDeps): Gateway {
+  const permits = new Permits()
+  const shutdown = new AbortController()
+  let phase: Phase = 'starting'
+  const app = createApp({
+    ...deps,
+    permits,
+    version: config.version,
+    phase: () => phase,
+    shutdown: shutdown.signal,
+    times: {
+      deadlineMs: limits.requestDeadlineMs,
+      keepAliveMs: limits.keepAliveMs,
+      slowReaderMs: limits.slowReaderMs,
+      ...config.times,
+    },
+  })
+  const { headersMs, requestMs, checkMs } = config.readTimes ?? readTimes
+  const server = createAdaptorServer({
+    fetch: app.fetch,
+    serverOptions: { headersTimeout: headersMs, requestTimeout: requestMs, connectionsCheckingInterval: checkMs },
+  }) as Server
+  server.on('clientError', answerBrokenRequest)
+  return {
+    listen: () => listen(server, config),
+    open() {
+      phase = 'open'
+    },
+    async close(graceMs) {
+      phase = 'draining'
+      await closeServer(server, deps.clock, graceMs, () =>
+        shutdown.abort(new ServingError('draining', 'the server was stopped before this request was finished')),
+      )
+    },
+  }
+}
+
+function listen(server: Server, { host, port }: GatewayConfig): Promise<{ url: string }> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (cause: NodeJS.ErrnoException) => {
+      const taken = cause.code === 'EADDRINUSE'
+      const why = taken ? 'another program is listening there' : (cause.code ?? cause.message)
+      const code = taken ? 'conflict' : 'invalid_request'
+      reject(
+        new ServingError(
+          code,
+          `cannot listen on ${host}:${port}: ${why}; choose another with --port or QUIVER_PORT`,
+          {},
+          { cause },
+        ),
+      )
+    })
+    server.listen(port, host, () => {
+      const address = server.address()
+      const bound = typeof address === 'object' && address !== null ? address.port : port
+      resolve({ url: `http://${reachableHost(host)}:${bound}` })
+    })
+  })
+}
+
+/** What to write into a URL for a host that was bound: a wildcard is reached on loopback. */
+function reachableHost(host: string): string {
+  if (host === '0.0.0.0' || host === '::') return '127.0.0.1'
+  return host.includes(':') ? `[${host}]` : host
+}
+
+/** Time for answers of aborted requests to be written before their connections are cut. */
+const ABORT_GRACE_MS = 500
+/** How often connections that have become idle are looked for while the server closes. */
+const IDLE_CHECK_MS = 50
+
+async function closeServer(server: Server, clock: TimerClock, graceMs: number, abortRunning: () => void): Promise<void> {
+  if (!server.listening) return
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+  let stopCut = () => {}
+  let stopIdle = () => {}
+  const closeIdle = () => {
+    server.closeIdleConnections()
+    stopIdle = clock.after(IDLE_CHECK_MS, closeIdle)
+  }
+  closeIdle()
+  const stopAbort = clock.after(graceMs, () => {
+    abortRunning()
+    stopCut = clock.after(ABORT_GRACE_MS, () => server.closeAllConnections())
+  })
+  await closed
+  stopAbort()
+  stopCut()
+  stopIdle()
+}
+
+/** What Node could not read as a request: too many headers, broken framing, a client that is too slow. */
+function answerBrokenRequest(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
+  const [status, text] =
+    error.code === 'HPE_HEADER_OVERFLOW'
+      ? ['431 Request Header Fields Too Large', 'The request has too many or too long headers']
+      : error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
+        ? ['408 Request Timeout', 'The request was not complete in time']
+        : ['400 Bad Request', 'The request is not valid HTTP']
+  const body = JSON.stringify({ error: text, error_type: 'invalid_request' })
+  socket.end(
+    `HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+  )
+}

@@ -1,0 +1,7 @@
+export { Catalogue } from './catalogue/catalogue.ts'
+export type { Manifest } from './catalogue/manifest.ts'
+export { type Publication, publishAdapter } from './catalogue/publish.ts'
+export { systemClock, type TimerClock } from './clock.ts'
+export { createGateway, type Gateway, type GatewayConfig, type GatewayDeps } from './gateway.ts'
+export { connectWorker, type WorkerClient, type WorkerEndpoint } from './worker/worker-client.ts'
+export { SoleWorker, type WorkerSource } from './worker/worker-source.ts'

@@ -1,0 +1,260 @@
+/** `POST /`, `/generate`, `/generate_stream`, `/invocations`: from a LoRAX body to a run and back. */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import {
+  assertNever,
+  type DoneEvent,
+  type Logger,
+  limits,
+  type RunEvent,
+  type RunRequest,
+  ServingError,
+  type TokenEvent,
+  toServingError,
+  type WorkerInfo,
+} from '@quiver/protocol'
+import type { Catalogue } from '../catalogue/catalogue.ts'
+import type { TimerClock } from '../clock.ts'
+import type { Permits } from '../permits.ts'
+import { runWithRetry } from '../worker/run-with-retry.ts'
+import type { WorkerSource } from '../worker/worker-source.ts'
+import { errorResponse, logFailure } from './error-response.ts'
+import { eventStream } from './event-stream.ts'
+import { type Exchange, openExchange } from './exchange.ts'
+import { admissionChecks, type Check, parameterChecks, runChecks, streamChecks } from './generate-checks.ts'
+import { type GenerateBody, parseGenerateBody } from './generate-schema.ts'
+import { readJsonBody } from './json-body.ts'
+import { commonHeaders, type HeaderContext, timingHeaders, toLoraxAnswer, toLoraxEvent } from './lorax-answer.ts'
+import { toLoraxError } from './lorax-envelope.ts'
+import { toRunRequest } from './run-request.ts'
+import { exactSeed } from './seed-text.ts'
+
+/** `compat`: the body says whether to stream, and an answer comes as a list of one. */
+export type GenerateMode = 'compat' | 'whole' | 'stream'
+
+export interface GenerateDeps {
+  readonly workers: WorkerSource
+  readonly catalogue: Pick<Catalogue, 'resolve'>
+  readonly permits: Permits
+  readonly clock: TimerClock
+  readonly log: Logger
+  /** A whole number, 0 … 2^53−1. */
+  readonly drawSeed: () => number
+  /** Different each time, at most 36 characters. */
+  readonly newId: () => string
+  /** Aborted when running requests must end now. */
+  readonly shutdown: AbortSignal
+  readonly times: GenerateTimes
+}
+
+/** All in milliseconds. */
+export interface GenerateTimes {
+  readonly deadlineMs: number
+  readonly keepAliveMs: number
+  readonly slowReaderMs: number
+}
+
+interface NodeExchange {
+  readonly incoming: IncomingMessage
+  readonly outgoing: ServerResponse
+}
+
+/** A request whose types are right, with all that belongs to answering it. */
+interface Generation {
+  readonly body: GenerateBody
+  readonly seed: string | undefined
+  readonly exchange: Exchange
+}
+
+/** How long a stream's headers wait for the digest of an adapter that only the worker can name. */
+const DIGEST_PATIENCE_MS = 1000
+
+/** Answers one request. Never rejects: every failure is an answer. */
+export async function answerGenerate(deps: GenerateDeps, mode: GenerateMode, node: NodeExchange): Promise<Response> {
+  const { clock, newId, shutdown, times } = deps
+  const exchange = openExchange(node, { clock, newId, shutdown, deadlineMs: times.deadlineMs })
+  try {
+    const json = await readJsonBody(node.incoming, limits.requestBodyBytes)
+    const body = parseGenerateBody(json.value)
+    const { seed } = body.parameters
+    const generation = {
+      body,
+      seed: seed === null || seed === undefined ? undefined : exactSeed(json.text, seed),
+      exchange,
+    }
+    const isStream = mode === 'stream' || (mode === 'compat' && body.stream)
+    return isStream ? await answerStream(deps, generation, node.outgoing) : await answerWhole(deps, generation, mode)
+  } catch (error) {
+    exchange.close()
+    logFailure(deps.log, error, exchange.requestId)
+    return errorResponse(error, exchange.requestId)
+  }
+}
+
+async function answerWhole(deps: GenerateDeps, generation: Generation, mode: GenerateMode): Promise<Response> {
+  const { body, exchange } = generation
+  const tokens: TokenEvent[] = []
+  let prefill: Extract<RunEvent, { type: 'prefill' }>['tokens'] = []
+  let digest: string | undefined
+  let done: DoneEvent | undefined
+  const run = startRun(deps, generation, admissionChecks)
+  for await (const event of run.events) {
+    switch (event.type) {
+      case 'accepted':
+        digest = event.adapterDigest
+        break
+      case 'prefill':
+        prefill = event.tokens
+        break
+      case 'token':
+        tokens.push(event)
+        break
+      case 'done':
+        done = event
+        break
+      default:
+        assertNever(event)
+    }
+  }
+  if (done === undefined) throw new ServingError('worker_lost', 'the worker ended the run without a result')
+  exchange.close()
+  const answer = toLoraxAnswer(body, { prefill, tokens, done })
+  const totalMs = deps.clock.nowMs() - exchange.arrivedAtMs
+  return new Response(JSON.stringify(mode === 'compat' ? [answer] : answer), {
+    headers: {
+      'content-type': 'application/json',
+      ...commonHeaders(body, headerContext(generation, run, digest)),
+      ...timingHeaders(done, { validationMs: run.validationMs, totalMs }),
+    },
+  })
+}
+
+/** From here on the status is 200, whatever happens: errors are events. */
+async function answerStream(deps: GenerateDeps, generation: Generation, outgoing: ServerResponse): Promise<Response> {
+  const { body, exchange } = generation
+  const digestKnown = Promise.withResolvers<string | undefined>()
+  const run = tryToStart(deps, generation)
+  async function* events(): AsyncGenerator<object> {
+    try {
+      if (run instanceof ServingError) throw run
+      let last: TokenEvent | undefined
+      for await (const event of run.events) {
+        if (event.type === 'accepted') digestKnown.resolve(event.adapterDigest)
+        else if (event.type === 'token' && event.last) last = event
+        else if (event.type === 'token') yield toLoraxEvent(body, event)
+        else if (event.type === 'done') yield toLoraxEvent(body, requireLast(last), event)
+      }
+    } catch (error) {
+      logFailure(deps.log, error, exchange.requestId)
+      yield toLoraxError(toServingError(error)).body
+    } finally {
+      digestKnown.resolve(undefined)
+      exchange.close()
+    }
+  }
+  const stopFlush = Promise.withResolvers<void>()
+  outgoing.once('close', stopFlush.resolve)
+  const stream = eventStream(events(), {
+    clock: deps.clock,
+    keepAliveMs: deps.times.keepAliveMs,
+    slowReaderMs: deps.times.slowReaderMs,
+    bufferBytes: limits.streamBufferBytes,
+    onSlowReader: () => outgoing.destroy(),
+    onGone: () => exchange.abort(new ServingError('client_closed', 'the client closed the connection')),
+    whenTaken: stopFlush.promise,
+  })
+  const headers = { 'content-type': 'text/event-stream', 'cache-control': 'no-cache', 'x-accel-buffering': 'no' }
+  if (run instanceof ServingError) return new Response(stream, { headers: { ...headers, 'x-request-id': exchange.requestId } })
+  const isLocal = run.request.adapter.kind === 'local'
+  const digest = isLocal ? await within(deps.clock, DIGEST_PATIENCE_MS, digestKnown.promise) : undefined
+  return new Response(stream, { headers: { ...headers, ...commonHeaders(body, headerContext(generation, run, digest)) } })
+}
+
+function tryToStart(deps: GenerateDeps, generation: Generation): Run | ServingError {
+  try {
+    return startRun(deps, generation, streamChecks)
+  } catch (error) {
+    return toServingError(error)
+  }
+}
+
+interface Run {
+  readonly events: AsyncGenerator<Exclude<RunEvent, { type: 'error' }>>
+  readonly request: RunRequest
+  readonly info: WorkerInfo
+  /** From arrival until the request was found valid. */
+  readonly validationMs: number
+}
+
+/**
+ * Checks the request and begins the run. The permit is given back when `events` ends, however it ends.
+ * @throws ServingError what is wrong with the request
+ */
+function startRun(deps: GenerateDeps, generation: Generation, firstChecks: readonly Check[]): Run {
+  const { body, seed, exchange } = generation
+  const { info } = deps.workers
+  if (info === undefined) throw new ServingError('not_ready', 'The model is still being loaded: try again in a moment')
+  const bounds = { inputTokens: info.limits.inputTokens }
+  runChecks(firstChecks, body, bounds)
+  const release = deps.permits.take(info.limits.sequences + info.limits.waiting)
+  try {
+    runChecks(parameterChecks, body, bounds)
+    const request = toRunRequest(body, {
+      requestId: exchange.requestId,
+      seed,
+      drawSeed: deps.drawSeed,
+      deadlineMs: exchange.remainingMs(),
+      catalogue: deps.catalogue,
+    })
+    const runId = `${exchange.requestId}.${deps.newId()}`.slice(0, 120)
+    const attempt = (number: number): RunRequest => ({
+      ...request,
+      // Clients may use one id for several requests at once; workers may not see it twice.
+      requestId: `${runId}.${number}`,
+      deadlineMs: exchange.remainingMs(),
+    })
+    const events = releasing(runWithRetry(deps.workers, attempt, exchange.signal), release)
+    return { events, request, info, validationMs: deps.clock.nowMs() - exchange.arrivedAtMs }
+  } catch (error) {
+    release()
+    throw error
+  }
+}
+
+async function* releasing<T>(events: AsyncGenerator<T>, release: () => void): AsyncGenerator<T> {
+  try {
+    yield* events
+  } finally {
+    release()
+  }
+}
+
+function headerContext({ body, exchange }: Generation, run: Run, digest: string | undefined): HeaderContext {
+  const { adapter } = run.request
+  const found = adapter.kind === 'registered' ? adapter.digest : digest
+  return {
+    requestId: exchange.requestId,
+    modelId: run.info.model.id,
+    device: run.info.engine.device,
+    ...(adapter.kind === 'base'
+      ? {}
+      : {
+          adapter: {
+            id: body.parameters.adapter_id ?? '',
+            source: adapter.kind === 'local' ? 'local' : 'store',
+            ...(found === undefined ? {} : { digest: found }),
+          },
+        }),
+  }
+}
+
+function requireLast(token: TokenEvent | undefined): TokenEvent {
+  if (token !== undefined) return token
+  throw new ServingError('worker_lost', 'the worker ended the run without a last token')
+}
+
+/** The promise's value, or undefined when it takes too long. */
+function within<T>(clock: TimerClock, delayMs: number, promise: Promise<T>): Promise<T | undefined> {
+  const late = Promise.withResolvers<undefined>()
+  const stop = clock.after(delayMs, () => late.resolve(undefined))
+  return Promise.race([promise, late.promise]).finally(stop)
+}

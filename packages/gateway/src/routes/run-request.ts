@@ -1,0 +1,98 @@
+import { type AdapterRef, type RunRequest, type SamplingParameters, ServingError } from '@quiver/protocol'
+import type { Catalogue } from '../catalogue/catalogue.ts'
+import { adapterSource, isAdapterNamed } from './adapter-source.ts'
+import { stopSequences } from './generate-checks.ts'
+import type { GenerateBody, GenerateParameters } from './generate-schema.ts'
+
+export interface RunContext {
+  readonly requestId: string
+  /** The seed's exact digits, where the request gave one. */
+  readonly seed: string | undefined
+  /** Draws the seed of a request that samples without one: a whole number below 2^53. */
+  readonly drawSeed: () => number
+  readonly deadlineMs: number
+  readonly catalogue: Pick<Catalogue, 'resolve'>
+}
+
+/**
+ * Says a checked request in the words of the worker.
+ * @throws ServingError `adapter_not_found`, `adapter_unavailable`
+ */
+export function toRunRequest(body: GenerateBody, context: RunContext): RunRequest {
+  const { parameters } = body
+  return {
+    requestId: context.requestId,
+    // One tenant until there are keys.
+    tenant: 'default',
+    adapter: adapterRef(parameters, context.catalogue),
+    // A lone surrogate is not text; tokenizers and UTF-8 take the replacement character for it.
+    inputs: body.inputs.toWellFormed(),
+    sampling: samplingParameters(parameters, context),
+    ...given('maxNewTokens', parameters.max_new_tokens),
+    stop: [...stopSequences(parameters)],
+    ignoreEos: parameters.ignore_eos_token ?? false,
+    ...given('truncate', parameters.truncate),
+    prefillDetails: parameters.decoder_input_details ?? false,
+    alternatives: parameters.return_k_alternatives ?? parameters.top_n_tokens ?? 0,
+    deadlineMs: context.deadlineMs,
+  }
+}
+
+/**
+ * Samples when asked to, or when any parameter changes the distribution: `do_sample`, a temperature other than 1, `top_k`,
+ * a `top_p` or `typical_p` below 1. A temperature of 0 is greedy whatever else is set. So it is in LoRAX and TGI.
+ */
+export function isSampling(p: GenerateParameters): boolean {
+  const temperature = p.temperature ?? 1
+  if (temperature === 0) return false
+  return p.do_sample === true || temperature !== 1 || (p.top_k ?? 0) !== 0 || (p.top_p ?? 1) < 1 || (p.typical_p ?? 1) < 1
+}
+
+function samplingParameters(p: GenerateParameters, context: RunContext): SamplingParameters {
+  const penalties = {
+    ...given('repetitionPenalty', p.repetition_penalty),
+    ...given('frequencyPenalty', p.frequency_penalty),
+    ...given('presencePenalty', p.presence_penalty),
+  }
+  if (!isSampling(p)) return { sample: false, ...penalties }
+  return {
+    sample: true,
+    ...given('temperature', p.temperature),
+    ...given('topK', p.top_k),
+    ...given('topP', p.top_p),
+    ...given('typicalP', p.typical_p),
+    ...penalties,
+    seed: context.seed ?? String(context.drawSeed()),
+  }
+}
+
+function adapterRef(parameters: GenerateParameters, catalogue: RunContext['catalogue']): AdapterRef {
+  if (!isAdapterNamed(parameters)) return { kind: 'base' }
+  const id = parameters.adapter_id
+  switch (adapterSource(parameters)) {
+    case 'store':
+      return { kind: 'registered', ...catalogue.resolve(id) }
+    case 'local':
+      return { kind: 'local', path: id }
+    case 'unknown':
+      throw new ServingError(
+        'adapter_unavailable',
+        `Invalid source '${printable(parameters.adapter_source ?? '')}' when downloading adapter '${id}'`,
+      )
+    default:
+      throw new ServingError(
+        'adapter_unavailable',
+        `Source '${parameters.adapter_source}' of adapter '${id}' is not offered by this server. Name an adapter of its ` +
+          `catalogue without adapter_source, or a folder on the server with adapter_source 'local'`,
+      )
+  }
+}
+
+function printable(text: string): string {
+  return text.slice(0, 80).replace(/[^\x20-\x7e]/g, '?')
+}
+
+/** `{ [name]: value }`, or nothing for null and undefined: an absent field switches its rule off. */
+function given<N extends string, V>(name: N, value: V | null | undefined): { [K in N]?: V } {
+  return value === null || value === undefined ? {} : ({ [name]: value } as { [K in N]: V })
+}

@@ -1,0 +1,30 @@
+import { limits, type WorkerInfo } from '@quiver/protocol'
+
+/** Body of `GET /info`: LoRAX's fields, and after them what computes here. */
+export function describeServer(info: WorkerInfo, version: string): object {
+  return {
+    model_id: info.model.id,
+    model_sha: info.model.sha,
+    model_dtype: info.model.dtype,
+    model_device_type: info.engine.device,
+    model_pipeline_tag: 'text-generation',
+    max_concurrent_requests: info.limits.sequences + info.limits.waiting,
+    max_best_of: 1,
+    max_stop_sequences: limits.stopSequences,
+    max_input_length: info.limits.inputTokens,
+    max_total_tokens: info.limits.totalTokens,
+    // Who waits joins at the next step that has room; there is neither a ratio nor a wait to configure.
+    waiting_served_ratio: 0,
+    max_batch_total_tokens: info.limits.sequences * info.limits.totalTokens,
+    max_waiting_tokens: 0,
+    validation_workers: 1,
+    eager_prefill: true,
+    version,
+    sha: null,
+    docker_label: null,
+    request_logger_url: null,
+    engine: info.engine,
+    adapter_slots: info.limits.slots,
+    adapter_max_rank: info.limits.maxRank,
+  }
+}

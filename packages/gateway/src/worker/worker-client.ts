@@ -1,0 +1,102 @@
+import { limits, type RunEvent, type RunRequest, ServingError, type WorkerInfo, workerInfoSchema } from '@quiver/protocol'
+import type { Dispatcher } from 'undici'
+import { errors, request } from 'undici'
+import { parseRunEvents } from './ndjson.ts'
+
+export interface WorkerEndpoint {
+  /** Base address, without a path. */
+  readonly url: string
+  /** Shared secret of this gateway and this worker. */
+  readonly token: string
+}
+
+/** One worker as the gateway uses it. */
+export interface WorkerClient {
+  readonly info: WorkerInfo
+  /**
+   * Streams a run: any number of events, the last one `done` or `error`. Leaving the loop or aborting ends the run in the worker.
+   * @throws ServingError `worker_lost` when the worker goes away or breaks the protocol; what the signal's reason says when aborted
+   */
+  run(runRequest: RunRequest, signal: AbortSignal): AsyncGenerator<RunEvent>
+  /** Whether the worker would serve a request now. Never throws. */
+  isHealthy(signal: AbortSignal): Promise<boolean>
+}
+
+/**
+ * Asks a worker what it is.
+ * @throws ServingError `worker_lost` when it does not answer as a worker does
+ * @example const worker = await connectWorker({ url: 'http://127.0.0.1:8090', token }, new Agent())
+ */
+export async function connectWorker(endpoint: WorkerEndpoint, dispatcher: Dispatcher): Promise<WorkerClient> {
+  const headers = { authorization: `Bearer ${endpoint.token}` }
+  const info = await readInfo(endpoint, dispatcher, headers)
+  return {
+    info,
+    async *run(runRequest, signal) {
+      let ended = false
+      try {
+        const response = await request(new URL('/v1/run', endpoint.url), {
+          method: 'POST',
+          headers: { ...headers, 'content-type': 'application/json' },
+          body: JSON.stringify(runRequest),
+          dispatcher,
+          signal,
+          // How long a run may be silent is bounded by the request's own deadline.
+          headersTimeout: 0,
+          bodyTimeout: 0,
+        })
+        if (response.statusCode !== 200) {
+          await response.body.dump()
+          throw new ServingError('internal', 'internal error', { workerStatus: response.statusCode })
+        }
+        // Read to its end, a response leaves its connection usable; leaving this loop early closes it, which ends the run.
+        for await (const event of parseRunEvents(response.body, limits.runEventBytes)) {
+          if (ended) continue
+          yield event
+          ended = event.type === 'done' || event.type === 'error'
+        }
+      } catch (cause) {
+        if (!ended) throw asRunError(cause, signal)
+      }
+      if (!ended) throw new ServingError('worker_lost', 'the worker ended the run without a result')
+    },
+    async isHealthy(signal) {
+      try {
+        const response = await request(new URL('/health', endpoint.url), { headers, dispatcher, signal })
+        await response.body.dump()
+        return response.statusCode === 200
+      } catch {
+        // Whatever keeps it from answering, it would not serve a request.
+        return false
+      }
+    },
+  }
+}
+
+async function readInfo(endpoint: WorkerEndpoint, dispatcher: Dispatcher, headers: Record<string, string>): Promise<WorkerInfo> {
+  try {
+    const response = await request(new URL('/v1/info', endpoint.url), {
+      headers,
+      dispatcher,
+      headersTimeout: 10_000,
+      bodyTimeout: 10_000,
+    })
+    return workerInfoSchema.parse(await response.body.json())
+  } catch (cause) {
+    throw new ServingError('worker_lost', 'the worker does not say what it is', { worker: endpoint.url }, { cause })
+  }
+}
+
+function asRunError(thrown: unknown, signal: AbortSignal): unknown {
+  if (thrown instanceof ServingError) return thrown
+  if (signal.aborted) return signal.reason
+  if (thrown instanceof errors.UndiciError || isSystemError(thrown)) {
+    return new ServingError('worker_lost', 'the worker was lost while it served this request', {}, { cause: thrown })
+  }
+  return thrown
+}
+
+/** What sockets fail with: ECONNREFUSED, ECONNRESET, EPIPE and their kin. */
+function isSystemError(thrown: unknown): boolean {
+  return thrown instanceof Error && 'code' in thrown && 'syscall' in thrown
+}

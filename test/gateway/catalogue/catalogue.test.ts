@@ -1,0 +1,117 @@
+import { randomUUID } from 'node:crypto'
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { FolderStore, type ObjectStore } from '@quiver/cache/store'
+import { Catalogue, publishAdapter } from '@quiver/gateway'
+import { parseAdapterName } from '@quiver/protocol'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { smollm2Layout } from '../../support/smollm2-layout.ts'
+
+let folder: string
+let store: ObjectStore
+let catalogue: Catalogue
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'quiver-catalogue-'))
+  store = await FolderStore.open(folder, randomUUID)
+  catalogue = new Catalogue(store)
+  await catalogue.load()
+})
+afterEach(() => rm(folder, { recursive: true }))
+
+const example = async (name: string) => {
+  const path = join(import.meta.dirname, '../../../examples/adapters', name)
+  const weights = await readFile(join(path, 'adapter_model.safetensors'))
+  return { config: await readFile(join(path, 'adapter_config.json')), weights: new Uint8Array(weights) }
+}
+const now = () => new Date('2026-01-02T03:04:05Z')
+const publish = async (name: string, from: string, into = catalogue, through = store) =>
+  publishAdapter(
+    { name: parseAdapterName(name), ...(await example(from)), layout: smollm2Layout, maxRank: 64 },
+    { store: through, catalogue: into, now },
+  )
+
+describe('publishing', () => {
+  test('makes a name mean the content, also for a catalogue that is read later', async () => {
+    const manifest = await publish('acme/shout', 'shout')
+    expect(manifest).toMatchObject({
+      name: 'acme/shout',
+      version: 1,
+      base: smollm2Layout.baseModel,
+      createdAt: '2026-01-02T03:04:05.000Z',
+    })
+    expect(manifest.bytes).toBe((await example('shout')).weights.length)
+    expect(catalogue.resolve('acme/shout')).toEqual({ name: 'acme/shout', digest: manifest.digest })
+    const later = new Catalogue(store)
+    await later.load()
+    expect(later.resolve('acme/shout').digest).toBe(manifest.digest)
+    expect(later.latest(parseAdapterName('acme/shout'))).toEqual(manifest)
+  })
+
+  test('the same content again keeps its version, other content is the next one', async () => {
+    const first = await publish('a', 'shout')
+    expect(await publish('a', 'shout')).toEqual(first)
+    const second = await publish('a', 'sentiment')
+    expect([second.version, second.digest === first.digest]).toEqual([2, false])
+    expect(catalogue.resolve('a').digest).toBe(second.digest)
+    const later = new Catalogue(store)
+    await later.load()
+    expect(later.resolve('a').digest).toBe(second.digest)
+  })
+
+  test('writes weights, then config, then the manifest', async () => {
+    const keys: string[] = []
+    const watched: ObjectStore = Object.assign(Object.create(store), {
+      put: (key: string, ...rest: [Uint8Array]) => {
+        keys.push(key.split('/').at(-1) ?? '')
+        return store.put(key, ...rest)
+      },
+    })
+    await publish('a', 'shout', new Catalogue(watched), watched)
+    expect(keys).toEqual(['adapter_model.safetensors', 'adapter_config.json', '1.json'])
+  })
+
+  test('of something broken leaves nothing behind', async () => {
+    const { config, weights } = await example('shout')
+    const broken = { name: parseAdapterName('a'), config, weights: weights.subarray(0, 1000), layout: smollm2Layout, maxRank: 64 }
+    await expect(publishAdapter(broken, { store, catalogue, now })).rejects.toMatchObject({ code: 'adapter_invalid' })
+    expect(catalogue.names()).toEqual([])
+    expect(await readdir(folder)).toEqual([])
+  })
+
+  test('two catalogues that enter the same version: one is told of the conflict', async () => {
+    const other = new Catalogue(store)
+    await publish('a', 'shout')
+    await expect(publish('a', 'sentiment', other)).rejects.toMatchObject({ code: 'conflict' })
+  })
+})
+
+describe('resolving', () => {
+  test('an unknown name says which there are, and asks no store', async () => {
+    await publish('a', 'shout')
+    const deaf = new Catalogue(new Proxy({} as ObjectStore, { get: () => expect.unreachable('the store was asked') }))
+    expect(() => deaf.resolve('a')).toThrow("Adapter 'a' is not known here. No adapter has been published on this server.")
+    expect(() => catalogue.resolve('b')).toThrow("Adapter 'b' is not known here. There are: a.")
+  })
+
+  test.each(['../x', 'a/../../b', '/etc/passwd', 'a\\b', '', 'x'.repeat(300), 'a%2fb', 'a?b'])('%j is no name', (name) => {
+    expect(() => catalogue.resolve(name)).toThrow('is not valid')
+  })
+})
+
+describe('reading', () => {
+  test.each([
+    ['no JSON', 'a/1.json', 'hello'],
+    ['a missing field', 'a/1.json', '{"name":"a"}'],
+    ['another name', 'b/1.json', undefined],
+    ['another version', 'a/2.json', undefined],
+  ])('a manifest with %s is refused by its key', async (_, key, text) => {
+    const manifest = await publish('a', 'shout')
+    await store.delete('catalogue/a/1.json')
+    await store.put(`catalogue/${key}`, new TextEncoder().encode(text ?? JSON.stringify(manifest)))
+    await expect(new Catalogue(store).load()).rejects.toMatchObject({
+      code: 'source_unavailable',
+      message: expect.stringContaining(`catalogue/${key}`),
+    })
+  })
+})

@@ -1,0 +1,101 @@
+/** The real gateway on a real port, in front of a scripted worker. */
+
+import { connectWorker, createGateway, type Gateway, type GatewayConfig, SoleWorker, systemClock } from '@quiver/gateway'
+import { type AdapterDigest, type AdapterName, type LogLevel, ServingError } from '@quiver/protocol'
+import { Agent, request } from 'undici'
+import { ScriptedWorker } from './scripted-worker.ts'
+
+export interface Answer {
+  readonly status: number
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>
+  readonly text: string
+  /** The body as JSON; undefined when it is none. */
+  readonly json: unknown
+}
+
+export interface GatewayUnderTest {
+  readonly url: string
+  readonly worker: ScriptedWorker
+  readonly sole: SoleWorker
+  readonly gateway: Gateway
+  readonly log: readonly { readonly level: LogLevel; readonly message: string }[]
+  post(path: string, body: unknown, headers?: Record<string, string>): Promise<Answer>
+  close(): Promise<void>
+}
+
+export const sqlDigest = 'b'.repeat(64) as AdapterDigest
+
+/** Knows one adapter, `text-to-sql`. */
+export const smallCatalogue = {
+  resolve(name: string) {
+    if (name === 'text-to-sql') return { name: name as AdapterName, digest: sqlDigest }
+    throw new ServingError('adapter_not_found', `Adapter '${name}' is not known here. There are: text-to-sql.`)
+  },
+}
+
+export async function startGateway(
+  config: Partial<GatewayConfig> & { patienceMs?: number; withoutWorker?: true } = {},
+): Promise<GatewayUnderTest> {
+  const clock = systemClock()
+  const agent = new Agent()
+  const worker = await ScriptedWorker.start()
+  const sole = new SoleWorker({ clock, patienceMs: config.patienceMs ?? 2000 })
+  const log: { level: LogLevel; message: string }[] = []
+  let ids = 0
+  const gateway = createGateway(
+    { host: '127.0.0.1', port: 0, version: '9.9.9', ...config },
+    {
+      workers: sole,
+      catalogue: smallCatalogue,
+      clock,
+      log: (level, message) => log.push({ level, message }),
+      drawSeed: () => 42,
+      newId: () => `id-${ids++}`,
+    },
+  )
+  const { url } = await gateway.listen()
+  if (config.withoutWorker !== true) {
+    gateway.open()
+    sole.arrived(await connectWorker(worker, agent))
+  }
+  return {
+    url,
+    worker,
+    sole,
+    gateway,
+    log,
+    post: (path, body, headers) => post(url + path, body, headers),
+    async close() {
+      await gateway.close(0)
+      await worker.close()
+      await agent.destroy()
+    },
+  }
+}
+
+/** Sends JSON (or, given a string, that text) on a connection of its own. */
+export async function post(url: string, body: unknown, headers: Record<string, string> = {}): Promise<Answer> {
+  const response = await request(url, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...headers },
+    body: typeof body === 'string' || body instanceof Uint8Array ? body : JSON.stringify(body),
+  })
+  const text = await response.body.text()
+  return { status: response.statusCode, headers: response.headers, text, json: parse(text) }
+}
+
+/** The JSON of every `data:` event of a stream. */
+export function eventsOf(text: string): unknown[] {
+  return text
+    .split('\n\n')
+    .filter((block) => block.startsWith('data:'))
+    .map((block) => JSON.parse(block.slice('data:'.length)))
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}

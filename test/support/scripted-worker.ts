@@ -1,0 +1,117 @@
+/** A worker without a model: real HTTP, and a script that says what each run answers. */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { type RunEvent, type RunRequest, runRequestSchema, type WorkerInfo } from '@quiver/protocol'
+import { smollm2Layout } from './smollm2-layout.ts'
+
+export interface ScriptedRun {
+  readonly request: RunRequest
+  send(...events: RunEvent[]): void
+  /** Bytes as they are, for broken answers. */
+  sendRaw(bytes: string | Uint8Array): void
+  end(): void
+  /** Cuts the connection as a killed process does. */
+  cut(): void
+  /** Resolves when the gateway has left before the end. */
+  readonly left: Promise<void>
+}
+
+export type Script = (run: ScriptedRun) => void
+
+export const token = (text: string, last = false): RunEvent => ({
+  type: 'token',
+  id: text.length,
+  text,
+  logprob: -0.5,
+  special: false,
+  last,
+})
+
+export const accepted: RunEvent = { type: 'accepted', promptTokens: 3, queuePosition: 0 }
+
+export const done = (generatedText: string, more: Partial<Extract<RunEvent, { type: 'done' }>> = {}): RunEvent => ({
+  type: 'done',
+  finishReason: 'eos_token',
+  generatedText,
+  promptTokens: 3,
+  generatedTokens: 2,
+  queueMs: 1,
+  inferenceMs: 20,
+  firstTokenMs: 11,
+  ...more,
+})
+
+/** Two tokens, `Hello` and ` world`; the seed comes back as a worker reports it. */
+export const helloWorld: Script = (run) => {
+  const { seed } = run.request.sampling
+  run.send(accepted, token('Hello'), token(' world', true), done('Hello world', seed === undefined ? {} : { seed }))
+  run.end()
+}
+
+export const scriptedInfo: WorkerInfo = {
+  workerId: 'scripted',
+  version: '0.0.0',
+  model: { id: 'smollm2-135m-instruct', sha: 'a'.repeat(64), family: 'llama', dtype: 'int8', vocabSize: 49152 },
+  engine: { kind: 'scripted', device: 'cpu', lora: 'none' },
+  layout: smollm2Layout,
+  limits: { sequences: 4, totalTokens: 2048, inputTokens: 2047, slots: 32, maxRank: 64, waiting: 4 },
+}
+
+export class ScriptedWorker {
+  readonly token = 'the-secret'
+  /** Every run request that arrived, in order. */
+  readonly requests: RunRequest[] = []
+  script: Script = helloWorld
+  isHealthy = true
+  readonly #server: Server
+
+  private constructor(server: Server) {
+    this.#server = server
+  }
+
+  static async start(): Promise<ScriptedWorker> {
+    const server = createServer((incoming, outgoing) => void worker.#answer(incoming, outgoing))
+    const worker = new ScriptedWorker(server)
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    return worker
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`
+  }
+
+  /** Connections that are open now. */
+  connectionCount(): Promise<number> {
+    return new Promise((resolve, reject) =>
+      this.#server.getConnections((error, count) => (error ? reject(error) : resolve(count))),
+    )
+  }
+
+  async close(): Promise<void> {
+    const closed = new Promise((resolve) => this.#server.close(resolve))
+    this.#server.closeAllConnections()
+    await closed
+  }
+
+  async #answer(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+    const isAllowed = incoming.headers.authorization === `Bearer ${this.token}`
+    if (incoming.url === '/health') return void outgoing.writeHead(this.isHealthy ? 200 : 503).end()
+    if (!isAllowed) return void outgoing.writeHead(401).end()
+    if (incoming.url === '/v1/info') return void outgoing.end(JSON.stringify(scriptedInfo))
+    const chunks: Uint8Array[] = []
+    for await (const chunk of incoming) chunks.push(chunk)
+    const request = runRequestSchema.parse(JSON.parse(Buffer.concat(chunks).toString()))
+    this.requests.push(request)
+    outgoing.writeHead(200, { 'content-type': 'application/x-ndjson' })
+    outgoing.flushHeaders()
+    outgoing.on('error', () => {})
+    this.script({
+      request,
+      send: (...events) => outgoing.write(events.map((event) => `${JSON.stringify(event)}\n`).join('')),
+      sendRaw: (bytes) => outgoing.write(bytes),
+      end: () => outgoing.end(),
+      cut: () => outgoing.destroy(),
+      left: new Promise((resolve) => outgoing.once('close', () => outgoing.writableFinished || resolve())),
+    })
+  }
+}
