@@ -8,7 +8,8 @@ class SummaryReporter implements Reporter {
     let skipped = 0
     for (const module of modules) {
       const tests = [...module.children.allTests()]
-      if (tests.length === 0 && !module.ok()) failed += 1
+      // A file that could not be read, or a hook that threw, fails without a failed test.
+      if (!module.ok() && tests.every((test) => test.result().state !== 'failed')) failed += 1
       for (const test of tests) {
         const { state } = test.result()
         if (state === 'passed') passed += 1

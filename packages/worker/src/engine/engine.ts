@@ -47,6 +47,11 @@ export interface RowOutput {
   readonly topLogprobs: readonly number[]
   /** Natural log-probabilities of the whole vocabulary, [vocab]; not to be written to. */
   readonly logprobs: Float32Array
+  /**
+   * What turns log-probabilities back into the model's logits (logit = log-probability + logSumExp), which the repetition
+   * penalty is defined on. Absent where a device gives log-probabilities only; the penalty is then applied to those.
+   */
+  readonly logSumExp?: number
 }
 
 /** In the order of `wanted`. */

@@ -1,0 +1,291 @@
+/**
+ * Builds the one graph that serves every batch of a model: any number of sequences, any mix of adapters.
+ *
+ * Rows (tokens) are flat, [rows, hidden]; only attention sees [batch, length]. Per layer:
+ *
+ *   norm → qkv product + LoRA → GroupQueryAttention (rotary, KV cache in place) → o product + LoRA
+ *   → residual, norm → gate/up product + LoRA → SiLU · → down product + LoRA → residual
+ *
+ * Products that read the same input are one (module-groups.ts). Only `wanted` rows reach the head; it answers
+ * log-probabilities of the whole vocabulary and the `top` best tokens. The LoRA part is in lora-nodes.ts.
+ *
+ * Inputs: tokens [rows] i32 · attention_shape [3] i64 = (batch, length, −1) · seqlens_k [batch] i32, keys of each sequence
+ * minus one · total_length [] i32, the most keys of any · wanted [wanted] i32 · top [1] i64 · key.<l>, value.<l>
+ * [batch, kvHeads, capacity, headDim] f32 · lora_* and pools (lora-nodes.ts).
+ * Outputs: logprobs [wanted, vocab] f32 · top_logprobs, top_ids [wanted, top] · new_key.<l>, new_value.<l> (the same memory).
+ */
+
+import type { PackedDtype } from '@quiver/cache'
+import { writeF16 } from '@quiver/cache/format'
+import type { Dtype, Progress } from '@quiver/protocol'
+import type { ModelSpec, ModelWeights } from '../../model/model-spec.ts'
+import { declareLoraInputs, type LoraInputs, loraDelta } from './lora-nodes.ts'
+import { type ModuleGroup, moduleGroups } from './module-groups.ts'
+import { type Attribute, OnnxModelBuilder } from './onnx-model.ts'
+import type { TensorData } from './ort.ts'
+import { BLOCK, quantize4, quantize8 } from './quantize.ts'
+import { rotaryCaches } from './rope.ts'
+import type { WeightFile } from './weight-file.ts'
+
+export interface GraphOptions {
+  readonly spec: ModelSpec
+  readonly weights: ModelWeights
+  readonly dtype: Dtype
+  /** Element type of the adapter pools. */
+  readonly packedDtype: PackedDtype
+  readonly positions: number
+  readonly file: WeightFile
+  readonly dataFileName: string
+  readonly onProgress: (progress: Progress) => void
+}
+
+const MICROSOFT = 'com.microsoft'
+
+/** The name of a weight inside a layer, in Hugging Face's words. */
+const layerWeight = (layer: number, rest: string): string => `model.layers.${layer}.${rest}`
+
+/** @returns the encoded ModelProto; its weights are in `options.file` when this resolves. */
+export async function buildGraph(options: GraphOptions): Promise<Uint8Array> {
+  return await new GraphBuilder(options).build()
+}
+
+class GraphBuilder {
+  readonly #options: GraphOptions
+  readonly #spec: ModelSpec
+  readonly #model: OnnxModelBuilder
+  readonly #lora: LoraInputs
+
+  constructor(options: GraphOptions) {
+    this.#options = options
+    this.#spec = options.spec
+    this.#model = new OnnxModelBuilder(options.dataFileName)
+    this.#lora = declareLoraInputs(this.#model, options.packedDtype)
+  }
+
+  async build(): Promise<Uint8Array> {
+    const { layerCount } = this.#spec
+    const model = this.#model
+    model.input('tokens', 'i32', ['rows'])
+    model.input('attention_shape', 'i64', [3])
+    model.input('seqlens_k', 'i32', ['batch'])
+    model.input('total_length', 'i32', [])
+    model.input('wanted', 'i32', ['wanted'])
+    model.input('top', 'i64', [1])
+    const { cos, sin } = rotaryCaches(this.#spec, this.#options.positions)
+    const rotaryShape = [this.#options.positions, this.#spec.headDim / 2]
+    const rotary = {
+      cos: await this.#weight('rotary_cos', 'f32', rotaryShape, cos),
+      sin: await this.#weight('rotary_sin', 'f32', rotaryShape, sin),
+    }
+    let residual = await this.#embedding()
+    let pending: string | undefined
+    for (let layer = 0; layer < layerCount; layer += 1) {
+      this.#progress(layer)
+      const first = await this.#norm(residual, pending, layerWeight(layer, 'input_layernorm.weight'))
+      const attention = await this.#attention(layer, first.normed, rotary)
+      const second = await this.#norm(first.sum, attention, layerWeight(layer, 'post_attention_layernorm.weight'))
+      residual = second.sum
+      pending = await this.#feedForward(layer, second.normed)
+    }
+    this.#progress(layerCount)
+    await this.#head(residual, pending)
+    this.#progress(layerCount + 1)
+    return model.encode()
+  }
+
+  #progress(done: number): void {
+    this.#options.onProgress({ phase: 'convert', label: this.#spec.id, done, total: this.#spec.layerCount + 1, unit: 'steps' })
+  }
+
+  async #weight(name: string, type: 'f32' | 'f16' | 'u8', shape: readonly number[], values: TensorData): Promise<string> {
+    return this.#model.weight(name, await this.#options.file.append(type, shape, values))
+  }
+
+  async #read(name: string): Promise<Float32Array<ArrayBuffer>> {
+    return await this.#options.weights.read(name)
+  }
+
+  async #vector(name: string): Promise<string> {
+    const values = await this.#read(name)
+    return await this.#weight(name, 'f32', [values.length], values)
+  }
+
+  async #embedding(): Promise<string> {
+    const name = 'model.embed_tokens.weight'
+    const shape = [this.#spec.vocabSize, this.#spec.hiddenSize]
+    const values = await this.#read(name)
+    if (this.#options.dtype === 'fp32') {
+      return this.#model.node('Gather', [await this.#weight(name, 'f32', shape, values), 'tokens'])
+    }
+    const halves = new Uint16Array(values.length)
+    writeF16(values, halves)
+    const rows = this.#model.node('Gather', [await this.#weight(name, 'f16', shape, halves), 'tokens'])
+    return this.#model.node('Cast', [rows], { to: 1 })
+  }
+
+  /** RMS norm of `residual + added`; also answers the sum. */
+  async #norm(residual: string, added: string | undefined, weightName: string): Promise<{ normed: string; sum: string }> {
+    const weight = await this.#vector(weightName)
+    const epsilon = { float: this.#spec.rmsNormEps }
+    if (added === undefined) {
+      return {
+        normed: this.#model.node('SimplifiedLayerNormalization', [residual, weight], { axis: -1, epsilon }),
+        sum: residual,
+      }
+    }
+    const [normed = '', sum = ''] = this.#model.fresh(2, 'norm')
+    this.#model.nodeInto(
+      'SkipSimplifiedLayerNormalization',
+      [residual, added, weight],
+      [normed, '', '', sum],
+      { epsilon },
+      MICROSOFT,
+    )
+    return { normed, sum }
+  }
+
+  async #attention(layer: number, x: string, rotary: { cos: string; sin: string }): Promise<string> {
+    const { headCount, kvHeadCount, headDim, slidingWindow } = this.#spec
+    const model = this.#model
+    const qkv = await this.#product(layer, moduleGroups[0], x, 'self_attn', this.#spec.qkvBias)
+    const cache = ['key', 'value'].map((kind) =>
+      model.input(`${kind}.${layer}`, 'f32', ['batch', kvHeadCount, 'capacity', headDim]),
+    )
+    const inputs = this.#spec.qkNorm
+      ? await this.#normedHeads(layer, qkv)
+      : [model.node('Reshape', [qkv, 'attention_shape']), '', '']
+    const attended = model.fresh(1, 'attention')[0] as string
+    const outputs = ['key', 'value'].map((kind) => `new_${kind}.${layer}`)
+    model.nodeInto(
+      'GroupQueryAttention',
+      [...inputs, ...cache, 'seqlens_k', 'total_length', rotary.cos, rotary.sin],
+      [attended, ...outputs],
+      {
+        num_heads: headCount,
+        kv_num_heads: kvHeadCount,
+        do_rotary: 1,
+        ...(slidingWindow > 0 ? { local_window_size: slidingWindow } : {}),
+      },
+      MICROSOFT,
+    )
+    for (const output of outputs) model.output(output, 'f32', ['batch', kvHeadCount, 'capacity', headDim])
+    const flat = model.node('Reshape', [attended, model.constant([-1, headCount * headDim])])
+    return await this.#product(layer, moduleGroups[1], flat, 'self_attn', this.#spec.outputBias)
+  }
+
+  /** Splits packed q, k, v and RMS-normalises q and k per head (Qwen3). */
+  async #normedHeads(layer: number, qkv: string): Promise<string[]> {
+    const { headCount, kvHeadCount, headDim, rmsNormEps } = this.#spec
+    const model = this.#model
+    const parts = model.fresh(3, 'qkv')
+    const sizes = [headCount, kvHeadCount, kvHeadCount].map((heads) => heads * headDim)
+    model.nodeInto('Split', [qkv, model.constant(sizes)], parts, { axis: 1 })
+    const shaped = await Promise.all(
+      (['q_norm', 'k_norm'] as const).map(async (norm, i) => {
+        const heads = model.node('Reshape', [parts[i] as string, model.constant([-1, headDim])])
+        const weight = await this.#vector(layerWeight(layer, `self_attn.${norm}.weight`))
+        return model.node('SimplifiedLayerNormalization', [heads, weight], { axis: -1, epsilon: { float: rmsNormEps } })
+      }),
+    )
+    return [...shaped, parts[2] as string].map((part, i) => {
+      const flat = i < 2 ? model.node('Reshape', [part, model.constant([-1, sizes[i] as number])]) : part
+      return model.node('Reshape', [flat, 'attention_shape'])
+    })
+  }
+
+  async #feedForward(layer: number, x: string): Promise<string> {
+    const { intermediateSize, mlpBias } = this.#spec
+    const model = this.#model
+    const both = await this.#product(layer, moduleGroups[2], x, 'mlp', mlpBias)
+    const [gate = '', up = ''] = model.fresh(2, 'mlp')
+    model.nodeInto('Split', [both, model.constant([intermediateSize, intermediateSize])], [gate, up], { axis: 1 })
+    const activated = model.node('QuickGelu', [gate], { alpha: { float: 1 } }, MICROSOFT)
+    return await this.#product(layer, moduleGroups[3], model.node('Mul', [activated, up]), 'mlp', mlpBias)
+  }
+
+  /** One product for all modules of a group, their biases, and what the adapters add. */
+  async #product(layer: number, group: ModuleGroup, x: string, parent: string, bias: boolean): Promise<string> {
+    const names = group.modules.map((module) => layerWeight(layer, `${parent}.${module}`))
+    const parts = await Promise.all(names.map((name) => this.#read(`${name}.weight`)))
+    const weight = concatenated(parts)
+    const label = layerWeight(layer, group.name)
+    let y = await this.#linear(label, x, weight, this.#inFeatures(group))
+    if (bias) {
+      const values = concatenated(await Promise.all(names.map((name) => this.#read(`${name}.bias`))))
+      y = this.#model.node('Add', [y, await this.#weight(`${label}.bias`, 'f32', [values.length], values)])
+    }
+    const inFeatures = this.#inFeatures(group)
+    const outFeatures = parts.map((part) => part.length / inFeatures)
+    return this.#model.node('Add', [y, loraDelta(this.#model, this.#lora, { layer, group, x, inFeatures, outFeatures })])
+  }
+
+  #inFeatures(group: ModuleGroup): number {
+    const { hiddenSize, headCount, headDim, intermediateSize } = this.#spec
+    return group.name === 'o' ? headCount * headDim : group.name === 'down' ? intermediateSize : hiddenSize
+  }
+
+  /** x [rows, k] · weight [n, k]ᵀ in the model's dtype. */
+  async #linear(
+    label: string,
+    x: string,
+    weight: Float32Array<ArrayBuffer>,
+    k: number,
+    dtype = this.#options.dtype,
+  ): Promise<string> {
+    const n = weight.length / k
+    if (dtype === 'fp32') {
+      const name = await this.#weight(`${label}.weight`, 'f32', [k, n], transposed(weight, n, k))
+      return this.#model.node('MatMul', [x, name])
+    }
+    const quantized = dtype === 'int8' ? quantize8(weight, n, k) : quantize4(weight, n, k)
+    const blocks = Math.ceil(k / BLOCK)
+    const inputs = [
+      x,
+      await this.#weight(`${label}.q`, 'u8', [n, blocks, (BLOCK * quantized.bits) / 8], quantized.packed),
+      await this.#weight(`${label}.scales`, 'f32', [n, blocks], quantized.scales),
+    ]
+    if (quantized.zeroPoints) {
+      inputs.push(await this.#weight(`${label}.zeros`, 'u8', [n, Math.ceil(blocks / 2)], quantized.zeroPoints))
+    }
+    const attributes: Record<string, Attribute> = { K: k, N: n, bits: quantized.bits, block_size: BLOCK, accuracy_level: 4 }
+    return this.#model.node('MatMulNBits', inputs, attributes, MICROSOFT)
+  }
+
+  async #head(residual: string, pending: string | undefined): Promise<void> {
+    const model = this.#model
+    const { vocabSize, hiddenSize, tiedEmbeddings } = this.#spec
+    const rows = [residual, pending ?? ''].map((part) => model.node('Gather', [part, 'wanted']))
+    const { normed } = await this.#norm(rows[0] as string, rows[1], 'model.norm.weight')
+    const weight = await this.#read(tiedEmbeddings ? 'model.embed_tokens.weight' : 'lm_head.weight')
+    // The head decides between near equals: it stays at 8 bits when the layers have 4.
+    const dtype = this.#options.dtype === 'int4' ? 'int8' : this.#options.dtype
+    const logits = await this.#linear('lm_head', normed, weight, hiddenSize, dtype)
+    model.nodeInto('LogSoftmax', [logits], ['logprobs'], { axis: -1 })
+    model.nodeInto('TopK', ['logprobs', 'top'], ['top_logprobs', 'top_ids'], { axis: -1, largest: 1, sorted: 1 })
+    model.output('logprobs', 'f32', ['wanted', vocabSize])
+    model.output('top_logprobs', 'f32', ['wanted', 'top_count'])
+    model.output('top_ids', 'i64', ['wanted', 'top_count'])
+  }
+}
+
+function concatenated(parts: readonly Float32Array<ArrayBuffer>[]): Float32Array<ArrayBuffer> {
+  const [only] = parts
+  if (only && parts.length === 1) return only
+  const whole = new Float32Array(parts.reduce((length, part) => length + part.length, 0))
+  let offset = 0
+  for (const part of parts) {
+    whole.set(part, offset)
+    offset += part.length
+  }
+  return whole
+}
+
+function transposed(matrix: Float32Array, rows: number, columns: number): Float32Array<ArrayBuffer> {
+  const result = new Float32Array(matrix.length)
+  for (let row = 0; row < rows; row += 1) {
+    for (let column = 0; column < columns; column += 1) {
+      result[column * rows + row] = matrix[row * columns + column] as number
+    }
+  }
+  return result
+}

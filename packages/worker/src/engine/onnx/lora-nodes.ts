@@ -1,0 +1,65 @@
+/**
+ * What adapters add to a product, by standard operators: y += B(A x) with the scale folded into B.
+ *
+ * Rows that share an adapter are tiled (lora-tiles.ts): `tiles` × `width` rows, each tile with one adapter. A pool holds,
+ * for one layer, the A rows (or Bᵀ rows) of all slots as one matrix whose row 0 is zero; a tile's weights are gathered
+ * from it by row index, so the cost follows the adapters and ranks present, not slots × maximum rank:
+ *
+ *   x [rows, in] → gather lora_rows → [tiles, width, in]
+ *   A: gather lora_index_<n> from pool → [tiles, n·rank, in]     n modules read the same x
+ *   h = x Aᵀ [tiles, width, n·rank] → one h per module
+ *   B: gather lora_index_1 → [tiles, rank, out];  d = h B [tiles, width, out], modules side by side
+ *   flat [tiles·width, Σout] → gather lora_back → [rows, Σout]
+ */
+import type { PackedDtype } from '@quiver/cache'
+import { type ModuleGroup, moduleGroups, poolA, poolB } from './module-groups.ts'
+import type { OnnxModelBuilder } from './onnx-model.ts'
+
+export interface LoraInputs {
+  readonly packedDtype: PackedDtype
+}
+
+/** Names of the index inputs, by how many modules' rows they gather. */
+export const loraIndex = (modules: number): string => `lora_index_${modules}`
+/** The distinct sizes of module groups. */
+export const groupSizes: readonly number[] = [...new Set(moduleGroups.map((group) => group.modules.length))].sort()
+
+export function declareLoraInputs(model: OnnxModelBuilder, packedDtype: PackedDtype): LoraInputs {
+  model.input('lora_rows', 'i32', ['tiles', 'width'])
+  model.input('lora_back', 'i32', ['rows'])
+  for (const size of groupSizes) model.input(loraIndex(size), 'i32', ['tiles', `rank_${size}`])
+  return { packedDtype }
+}
+
+interface LoraSite {
+  readonly layer: number
+  readonly group: ModuleGroup
+  /** Name of the input, [rows, in]. */
+  readonly x: string
+  readonly inFeatures: number
+  /** Out features of the group's modules. */
+  readonly outFeatures: readonly number[]
+}
+
+/** @returns the name of the delta, [rows, Σout]. */
+export function loraDelta(model: OnnxModelBuilder, inputs: LoraInputs, site: LoraSite): string {
+  const { layer, group, x, inFeatures, outFeatures } = site
+  const gathered = (pool: string, size: number, features: number): string => {
+    model.input(pool, inputs.packedDtype, [`pool_rows_${size}`, features])
+    const rows = model.node('Gather', [pool, loraIndex(size)])
+    return inputs.packedDtype === 'f16' ? model.node('Cast', [rows], { to: 1 }) : rows
+  }
+  const tiled = model.node('Gather', [x, 'lora_rows'])
+  const a = gathered(poolA(layer, group), group.modules.length, inFeatures)
+  const shrunk = model.node('FusedMatMul', [tiled, a], { transB: 1 }, 'com.microsoft')
+  const parts = group.modules.length === 1 ? [shrunk] : model.fresh(group.modules.length, 'shrunk')
+  if (parts.length > 1) model.nodeInto('Split', [shrunk], parts, { axis: 2, num_outputs: parts.length })
+  const expanded = group.modules.map((module, i) => {
+    const b = gathered(poolB(layer, module), 1, outFeatures[i] as number)
+    return model.node('MatMul', [parts[i] as string, b])
+  })
+  const whole = expanded.length === 1 ? (expanded[0] as string) : model.node('Concat', expanded, { axis: 2 })
+  const total = outFeatures.reduce((sum, features) => sum + features, 0)
+  const flat = model.node('Reshape', [whole, model.constant([-1, total])])
+  return model.node('Gather', [flat, 'lora_back'])
+}

@@ -1,0 +1,196 @@
+import { strict as assert } from 'node:assert'
+import type { PackedAdapter, PackedDtype } from '@quiver/cache'
+import type { Dtype, Progress, SequenceId, SlotIndex } from '@quiver/protocol'
+import { baseLayout, type ModelSpec, type ModelWeights } from '../../model/model-spec.ts'
+import type { Capacity, Engine, EngineStep, RowOutput, StepResult } from '../engine.ts'
+import { AdapterPools } from './adapter-pools.ts'
+import { cachedGraph } from './graph-cache.ts'
+import { GraphRun, type RunInput, type RunOutput } from './graph-run.ts'
+import { KvCache } from './kv-cache.ts'
+import { loadOnnxRuntime, type OnnxRuntime, type Session } from './ort.ts'
+import { type SequenceRows, splitStep } from './step-runs.ts'
+
+export interface OnnxEngineOptions {
+  readonly model: { readonly spec: ModelSpec; readonly weights: ModelWeights; readonly sha: string }
+  readonly dtype: Dtype
+  readonly capacity: Capacity
+  /** Folder under which built graphs are kept. */
+  readonly cacheDir: string
+  readonly threads: number
+  readonly onProgress: (progress: Progress) => void
+  /** Writes a trace of every node; for profiling only. */
+  readonly profilePrefix?: string
+}
+
+/** Adapters are held in 16 bits unless the base itself is exact. */
+export function packedDtype(dtype: Dtype): PackedDtype {
+  return dtype === 'fp32' ? 'f32' : 'f16'
+}
+
+/**
+ * The base model on ONNX Runtime's CPU provider. Builds the graph unless it is cached, then loads it.
+ * @throws ServingError `not_found`, `invalid_request` from the weights; `internal` from ONNX Runtime
+ * @example const engine = await createOnnxEngine({ model, dtype: 'int8', capacity, cacheDir, threads: 2, onProgress })
+ */
+export async function createOnnxEngine(options: OnnxEngineOptions): Promise<Engine> {
+  const graph = await cachedGraph(options, packedDtype(options.dtype))
+  const runtime = loadOnnxRuntime()
+  const { id } = options.model.spec
+  options.onProgress({ phase: 'load', label: id, done: 0, total: 1, unit: 'steps' })
+  const session = await runtime.createSession(graph, {
+    threads: options.threads,
+    ...(options.profilePrefix ? { profilePrefix: options.profilePrefix } : {}),
+  })
+  options.onProgress({ phase: 'load', label: id, done: 1, total: 1, unit: 'steps' })
+  return new OnnxEngine(options, runtime, session)
+}
+
+class OnnxEngine implements Engine {
+  readonly model: ModelSpec
+  readonly capacity: Capacity
+  readonly slots: number
+  readonly description = { kind: 'onnx', device: 'cpu', lora: 'standard operators' }
+  readonly #runtime: OnnxRuntime
+  readonly #session: Session
+  readonly #kv: KvCache
+  readonly #pools: AdapterPools
+  readonly #decode: GraphRun
+  readonly #prefill: GraphRun
+  #logprobs = new Float32Array(0)
+  #stepping = false
+
+  constructor(options: OnnxEngineOptions, runtime: OnnxRuntime, session: Session) {
+    const { spec } = options.model
+    this.model = spec
+    this.capacity = options.capacity
+    this.slots = options.capacity.slots
+    this.#runtime = runtime
+    this.#session = session
+    this.#kv = new KvCache(spec, options.capacity)
+    const dtype = packedDtype(options.dtype)
+    this.#pools = new AdapterPools(baseLayout(spec), { slots: this.slots, maxRank: options.capacity.maxRank, dtype })
+    const parts = {
+      runtime,
+      session,
+      kv: this.#kv,
+      kvShape: (batch: number) => [batch, spec.kvHeadCount, this.#kv.capacity, spec.headDim],
+      pools: this.#pools,
+      poolType: dtype,
+      vocabSize: spec.vocabSize,
+    }
+    this.#decode = new GraphRun(parts)
+    this.#prefill = new GraphRun(parts)
+  }
+
+  loadAdapter(slot: SlotIndex, packed: PackedAdapter): Promise<void> {
+    return this.#pools.load(slot, packed)
+  }
+
+  clearSlot(slot: SlotIndex): void {
+    this.#pools.clear(slot)
+  }
+
+  async step(step: EngineStep): Promise<StepResult> {
+    assert(!this.#stepping, 'one step at a time')
+    this.#stepping = true
+    try {
+      const { decode, prefill } = splitStep(step)
+      const results = new Map<number, RowOutput>()
+      const outputs = this.#outputs(step)
+      if (decode.length > 0) await this.#runDecode(decode, outputs, results)
+      for (const rows of prefill) await this.#runPrefill(rows, outputs, results)
+      return step.wanted.map(({ row }) => {
+        const output = results.get(row)
+        assert(output, 'every wanted row has a result')
+        return output
+      })
+    } finally {
+      this.#stepping = false
+    }
+  }
+
+  release(sequence: SequenceId): void {
+    assert(!this.#stepping, 'a sequence is not released during a step')
+    this.#kv.release(sequence)
+  }
+
+  async close(): Promise<void> {
+    this.#decode.close()
+    this.#prefill.close()
+    this.#session.close()
+    this.#runtime.close()
+  }
+
+  async #runDecode(sequences: readonly SequenceRows[], outputs: OutputSpace, results: Map<number, RowOutput>): Promise<void> {
+    const bySequence = new Map(sequences.map((rows) => [rows.sequence, rows]))
+    const ordered = this.#kv.gather([...bySequence.keys()]).map((sequence) => bySequence.get(sequence) as SequenceRows)
+    await this.#run(this.#decode, ordered, 0, outputs, results)
+  }
+
+  async #runPrefill(rows: SequenceRows, outputs: OutputSpace, results: Map<number, RowOutput>): Promise<void> {
+    await this.#run(this.#prefill, [rows], this.#kv.row(rows.sequence), outputs, results)
+  }
+
+  /** Runs sequences with equally many rows each, which lie in neighbouring rows of the cache from `firstRow` on. */
+  async #run(
+    graph: GraphRun,
+    sequences: readonly SequenceRows[],
+    firstRow: number,
+    outputs: OutputSpace,
+    results: Map<number, RowOutput>,
+  ): Promise<void> {
+    const length = sequences[0]?.rows.length ?? 0
+    const rows = sequences.flatMap((sequence) => sequence.rows)
+    const wanted = sequences.flatMap((sequence, i) =>
+      sequence.wanted.map(({ row }) => ({ row, local: i * length + row - sequence.firstRow })),
+    )
+    for (const { sequence, rows: own } of sequences) {
+      assert(own[0]?.position === this.#kv.length(sequence), 'a sequence goes on where it stopped')
+    }
+    const input: RunInput = {
+      tokens: Int32Array.from(rows, (row) => row.token),
+      slots: Int32Array.from(rows, (row) => row.slot),
+      batch: sequences.length,
+      length,
+      firstRow,
+      lengths: Int32Array.from(sequences, ({ rows: own }) => (own[0]?.position ?? 0) + length),
+      // A run needs something to answer: a piece of a prompt of which nothing is wanted answers its last row.
+      wanted: wanted.length > 0 ? Int32Array.from(wanted, ({ local }) => local) : Int32Array.of(rows.length - 1),
+    }
+    const output = outputs.take(input.wanted.length)
+    await graph.run(input, output)
+    for (const { sequence } of sequences) this.#kv.setLength(sequence, this.#kv.length(sequence) + length)
+    for (const [i, { row }] of wanted.entries()) results.set(row, rowOutput(row, i, output, this.model.vocabSize))
+  }
+
+  /** Room for the results of one step, in one array that grows to what was needed most and is kept. */
+  #outputs(step: EngineStep): OutputSpace {
+    const vocab = this.model.vocabSize
+    const top = step.wanted.reduce((most, wanted) => Math.max(most, wanted.top), 1)
+    // Every run answers at least one row, wanted or not.
+    const most = (step.wanted.length + this.capacity.sequences) * vocab
+    if (this.#logprobs.length < most) this.#logprobs = new Float32Array(most)
+    let used = 0
+    return {
+      take: (rows) => {
+        const logprobs = this.#logprobs.subarray(used * vocab, (used + rows) * vocab)
+        used += rows
+        return { top, logprobs, topLogprobs: new Float32Array(rows * top), topIds: new BigInt64Array(rows * top) }
+      },
+    }
+  }
+}
+
+interface OutputSpace {
+  take(rows: number): RunOutput
+}
+
+function rowOutput(row: number, index: number, output: RunOutput, vocab: number): RowOutput {
+  const { top } = output
+  return {
+    row,
+    topIds: Array.from(output.topIds.subarray(index * top, (index + 1) * top), Number),
+    topLogprobs: Array.from(output.topLogprobs.subarray(index * top, (index + 1) * top)),
+    logprobs: output.logprobs.subarray(index * vocab, (index + 1) * vocab),
+  }
+}

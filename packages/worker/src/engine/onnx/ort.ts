@@ -1,0 +1,236 @@
+/**
+ * ONNX Runtime through its C API: the library that onnxruntime-node ships, called with koffi.
+ *
+ * `InferenceSession.run` of onnxruntime-node computes on the event loop's thread and copies every output; a step of a
+ * language model would stop all HTTP for its whole length and copy the KV cache each time (docs/adr/0001). Here tensors
+ * wrap memory that we own, the same tensor may be bound as input and output, and a run happens on another thread.
+ *
+ * `OrtGetApiBase()->GetApi(version)` answers a table of function pointers whose order never changes, so a function is an
+ * index (onnxruntime_c_api.h). Every status is checked and released here; every handle has one owner who closes it.
+ */
+import { existsSync, readdirSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { ServingError } from '@quiver/protocol'
+import koffi, { type KoffiFunc, type LibraryHandle } from 'koffi'
+
+/** The API table's version: the oldest that has every function used here. */
+const API_VERSION = 20
+const SUPPORTED_VERSION = /^1\.(2\d|3\d)\./
+
+type Handle = bigint
+
+/** ONNX element types that cross the boundary, with their number in TensorProto.DataType. */
+export const elementType = { f32: 1, u8: 2, i32: 6, i64: 7, f16: 10 } as const
+export type ElementType = keyof typeof elementType
+export type TensorData = Float32Array | Uint8Array | Int32Array | BigInt64Array | Uint16Array
+
+export interface Tensor {
+  readonly handle: Handle
+  /** What it wraps: reachable as long as the tensor is. */
+  readonly memory: ArrayBufferLike
+  release(): void
+}
+
+export interface SessionOptions {
+  readonly threads: number
+  /** ONNX Runtime's own keys, e.g. `session.intra_op.allow_spinning`. */
+  readonly config?: Readonly<Record<string, string>>
+  /** Writes a Chrome trace of every node to `<prefix>_<date>.json` when the session is closed. */
+  readonly profilePrefix?: string
+}
+
+export interface Session {
+  createBinding(): Binding
+  close(): void
+}
+
+/** Named inputs and outputs of one kind of run. What is bound stays bound until bound anew; the caller keeps it alive. */
+export interface Binding {
+  bindInput(name: string, tensor: Tensor): void
+  bindOutput(name: string, tensor: Tensor): void
+  /** Runs off the event loop. One run of a session at a time. */
+  run(): Promise<void>
+  close(): void
+}
+
+export interface OnnxRuntime {
+  readonly version: string
+  /** Kept reachable: koffi unmaps a library whose handle is collected, and every function called after that crashes. */
+  readonly library: unknown
+  /** Wraps `data` without a copy. The tensor keeps it alive and must itself be kept until no binding holds it. */
+  tensor(type: ElementType, shape: readonly number[], data: TensorData): Tensor
+  /** Loads a model file off the event loop. */
+  createSession(modelPath: string, options: SessionOptions): Promise<Session>
+  close(): void
+}
+
+/** Where onnxruntime-node keeps the library for this platform. @throws ServingError `internal` when it is not there */
+function libraryPath(): string {
+  let root: string
+  try {
+    root = dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'))
+  } catch (cause) {
+    throw new ServingError('internal', 'the package onnxruntime-node is not installed: run `npm ci`', {}, { cause })
+  }
+  const folder = join(root, 'bin', 'napi-v6', process.platform, process.arch)
+  const name =
+    existsSync(folder) && readdirSync(folder).find((file) => /^(lib)?onnxruntime(\.[\d.]+)?\.(so|dylib|dll)/.test(file))
+  if (!name) {
+    throw new ServingError('internal', `onnxruntime-node has no library for ${process.platform}/${process.arch}`)
+  }
+  return join(folder, name)
+}
+
+const pointer = 'void *'
+/** Where a new handle is written, see handlePlace. */
+const out = pointer
+
+/** Signatures by index in OrtApi; all but the release functions answer a status. */
+const functions = {
+  createEnv: [3, ['int', 'str', out]],
+  createSession: [7, [pointer, 'str', pointer, out]],
+  createSessionOptions: [10, [out]],
+  enableProfiling: [14, [pointer, 'str']],
+  setIntraOpThreads: [24, [pointer, 'int']],
+  createTensor: [49, [pointer, pointer, 'size_t', 'int64_t *', 'size_t', 'int', out]],
+  createCpuMemoryInfo: [69, ['int', 'int', out]],
+  addConfigEntry: [130, [pointer, 'str', 'str']],
+  runWithBinding: [133, [pointer, pointer, pointer]],
+  createBinding: [134, [pointer, out]],
+  bindInput: [136, [pointer, 'str', pointer]],
+  bindOutput: [137, [pointer, 'str', pointer]],
+} as const
+const releases = { env: 92, status: 93, memoryInfo: 94, session: 95, value: 96, sessionOptions: 100, binding: 135 } as const
+
+type FunctionName = keyof typeof functions
+type Releases = Readonly<Record<keyof typeof releases, (handle: Handle) => unknown>>
+type Api = {
+  call(name: FunctionName, ...args: unknown[]): void
+  /** Calls a function whose last argument is where it puts a new handle. */
+  create(name: FunctionName, ...args: unknown[]): Handle
+  callAsync(name: FunctionName, ...args: unknown[]): Promise<void>
+  createAsync(name: FunctionName, ...args: unknown[]): Promise<Handle>
+  readonly release: Releases
+}
+
+/** Stack of the threads that koffi calls from: its default of 128 KiB is too small for ONNX Runtime, which crashes. */
+const THREAD_STACK_BYTES = 8 * 1024 * 1024
+
+function loadApi(): { api: Api; version: string; library: LibraryHandle } {
+  // Koffi takes settings only before it loads the first library.
+  const settings = koffi.config()
+  if ((settings.async_stack_size ?? 0) < THREAD_STACK_BYTES) {
+    koffi.config({ ...settings, async_stack_size: THREAD_STACK_BYTES })
+  }
+  const library = koffi.load(libraryPath())
+  const base = library.func('OrtGetApiBase', pointer, [])()
+  const [getApi, getVersion] = koffi.decode(base, koffi.array(pointer, 2)) as [Handle, Handle]
+  const version = koffi.decode(getVersion, koffi.proto('str', []))() as string
+  const table = koffi.decode(getApi, koffi.proto(pointer, ['uint32_t']))(API_VERSION)
+  if (!SUPPORTED_VERSION.test(version) || !table) {
+    throw new ServingError('internal', `ONNX Runtime ${version} is not supported: this build needs 1.20 or newer`)
+  }
+  return { api: bindApi(table), version, library }
+}
+
+function mapValues<K extends string, V, R>(record: Readonly<Record<K, V>>, map: (value: V) => R): Record<K, R> {
+  return Object.fromEntries(Object.entries<V>(record).map(([key, value]) => [key, map(value)])) as Record<K, R>
+}
+
+/** Outside V8's heap, because a call on another thread writes to it while a collection may move what is inside. */
+function handlePlace(): BigUint64Array {
+  return new BigUint64Array(new ArrayBuffer(8))
+}
+
+function bindApi(table: unknown): Api {
+  const entries = koffi.decode(table, koffi.array(pointer, 256)) as Handle[]
+  const entry = (index: number, result: string, args: readonly string[]) =>
+    koffi.decode(entries[index], koffi.proto(result, [...args])) as KoffiFunc<(...args: unknown[]) => unknown>
+
+  const errorMessage = entry(2, 'str', [pointer])
+  const release = mapValues(releases, (index) => entry(index, 'void', [pointer]))
+  const calls = mapValues(functions, ([index, args]) => entry(index, pointer, args))
+
+  const check = (name: FunctionName, status: unknown): void => {
+    if (!status) return
+    const message = errorMessage(status) as string
+    release.status(status as Handle)
+    throw new ServingError('internal', `ONNX Runtime failed in ${name}: ${message}`)
+  }
+  const call = (name: FunctionName, ...args: unknown[]): void => check(name, calls[name](...args))
+  const callAsync = async (name: FunctionName, ...args: unknown[]): Promise<void> => {
+    const { promise, resolve, reject } = Promise.withResolvers<unknown>()
+    calls[name].async(...args, (error: unknown, status: unknown) => (error ? reject(error) : resolve(status)))
+    check(name, await promise)
+  }
+  return {
+    call,
+    callAsync,
+    create(name, ...args) {
+      const place = handlePlace()
+      call(name, ...args, place)
+      return place[0] as Handle
+    },
+    async createAsync(name, ...args) {
+      const place = handlePlace()
+      await callAsync(name, ...args, place)
+      return place[0] as Handle
+    },
+    release,
+  }
+}
+
+function sessionOptions(api: Api, options: SessionOptions): Handle {
+  const handle = api.create('createSessionOptions')
+  api.call('setIntraOpThreads', handle, options.threads)
+  for (const [key, value] of Object.entries(options.config ?? {})) api.call('addConfigEntry', handle, key, value)
+  if (options.profilePrefix) api.call('enableProfiling', handle, options.profilePrefix)
+  return handle
+}
+
+function createBinding(api: Api, session: Handle): Binding {
+  const binding = api.create('createBinding', session)
+  return {
+    bindInput: (name, tensor) => api.call('bindInput', binding, name, tensor.handle),
+    bindOutput: (name, tensor) => api.call('bindOutput', binding, name, tensor.handle),
+    run: () => api.callAsync('runWithBinding', session, null, binding),
+    close: () => api.release.binding(binding),
+  }
+}
+
+/**
+ * Loads ONNX Runtime.
+ * @throws ServingError `internal` when the library is missing or of an unsupported version
+ * @example const runtime = loadOnnxRuntime(); const session = await runtime.createSession('model.onnx', { threads: 2 })
+ */
+export function loadOnnxRuntime(): OnnxRuntime {
+  const { api, version, library } = loadApi()
+  const LOG_ERROR = 3
+  const env = api.create('createEnv', LOG_ERROR, 'quiver')
+  const memoryInfo = api.create('createCpuMemoryInfo', 0, 0)
+  return {
+    version,
+    library,
+    tensor(type, shape, data) {
+      const dims = BigInt64Array.from(shape, BigInt)
+      // V8 keeps small typed arrays inside its own heap, where they move; asking for the buffer puts them outside.
+      const memory = data.buffer
+      const handle = api.create('createTensor', memoryInfo, data, data.byteLength, dims, shape.length, elementType[type])
+      return { handle, memory, release: () => api.release.value(handle) }
+    },
+    async createSession(modelPath, options) {
+      const settings = sessionOptions(api, options)
+      try {
+        const session = await api.createAsync('createSession', env, modelPath, settings)
+        return { createBinding: () => createBinding(api, session), close: () => api.release.session(session) }
+      } finally {
+        api.release.sessionOptions(settings)
+      }
+    },
+    close() {
+      api.release.memoryInfo(memoryInfo)
+      api.release.env(env)
+    },
+  }
+}

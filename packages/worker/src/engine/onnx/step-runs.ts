@@ -1,0 +1,46 @@
+import { strict as assert } from 'node:assert'
+import type { SequenceId } from '@quiver/protocol'
+import type { EngineStep, StepRow, WantedRow } from '../engine.ts'
+
+/** Rows of one sequence in a step, with the wanted ones among them. */
+export interface SequenceRows {
+  readonly sequence: SequenceId
+  readonly rows: readonly StepRow[]
+  /** Index of the first of these rows in the step. */
+  readonly firstRow: number
+  readonly wanted: readonly WantedRow[]
+}
+
+/** A step cut into what runs together: sequences with one row as one batch, each longer piece of a prompt by itself. */
+export interface StepRuns {
+  readonly decode: readonly SequenceRows[]
+  readonly prefill: readonly SequenceRows[]
+}
+
+/** Asserts the step's contract (engine.ts) on the way. */
+export function splitStep(step: EngineStep): StepRuns {
+  const sequences: SequenceRows[] = []
+  const seen = new Set<SequenceId>()
+  let wantedAt = 0
+  for (let start = 0; start < step.rows.length; ) {
+    const first = step.rows[start] as StepRow
+    assert(!seen.has(first.sequence), 'rows of a sequence stand together')
+    seen.add(first.sequence)
+    let end = start + 1
+    for (let row = step.rows[end]; row?.sequence === first.sequence; end += 1, row = step.rows[end]) {
+      assert(row.position === first.position + end - start && row.slot === first.slot, 'positions ascend and the slot stays')
+    }
+    const wanted: WantedRow[] = []
+    for (let next = step.wanted[wantedAt]; next && next.row < end; wantedAt += 1, next = step.wanted[wantedAt]) {
+      assert(next.row >= start, 'wanted rows ascend')
+      wanted.push(next)
+    }
+    sequences.push({ sequence: first.sequence, rows: step.rows.slice(start, end), firstRow: start, wanted })
+    start = end
+  }
+  assert(wantedAt === step.wanted.length, 'every wanted row is in the step')
+  return {
+    decode: sequences.filter(({ rows }) => rows.length === 1),
+    prefill: sequences.filter(({ rows }) => rows.length > 1),
+  }
+}
