@@ -2,9 +2,9 @@
  * The file in which the disk tier keeps an adapter that was packed once: one read later, a load is views over one buffer.
  *
  *   0   8  magic "QVRPACK\n"
- *   8   4  version, little-endian
- *  12   4  header length H in bytes
- *  16  32  sha256 of everything from byte 64 to the end
+ *   8  32  sha256 of everything behind it
+ *  40   4  version, little-endian
+ *  44   4  header length H in bytes
  *  48   8  length of the whole file
  *  56   8  zero
  *  64   H  header: JSON {digest, layout, dtype, rank, modules: [[layer, module, rank, offset of A, offset of Bᵀ], …]}
@@ -22,6 +22,8 @@ import type { PackedAdapter, PackedArray, PackedDtype, PackedModule } from './pa
 export const PACKED_VERSION = 1
 const MAGIC = Buffer.from('QVRPACK\n', 'latin1')
 const PREFIX_BYTES = 64
+const CHECKSUM_AT = 8
+const VERSION_AT = 40
 const ALIGNMENT = 64
 const MAX_HEADER_BYTES = 1024 * 1024
 
@@ -98,7 +100,8 @@ export function draftPacked(target: PackedTarget, shapes: readonly PackedShape[]
     file,
     adapter: viewModules(file, header, target),
     async seal() {
-      writePrefix(file, headerBytes.length, await sha256Hex(file.subarray(PREFIX_BYTES)))
+      writePrefix(file, headerBytes.length)
+      file.set(Buffer.from(await sha256Hex(file.subarray(VERSION_AT)), 'hex'), CHECKSUM_AT)
     },
   }
 }
@@ -112,13 +115,13 @@ export async function readPacked(file: Uint8Array<ArrayBuffer>, target: PackedTa
   const prefix = new DataView(file.buffer, file.byteOffset, file.length)
   if (file.length < PREFIX_BYTES || !MAGIC.equals(file.subarray(0, MAGIC.length)))
     throw damaged('it does not begin as a packed adapter', target)
-  const headerBytes = prefix.getUint32(12, true)
-  if (prefix.getUint32(8, true) !== PACKED_VERSION) throw damaged('it has another version', target)
+  const headerBytes = prefix.getUint32(VERSION_AT + 4, true)
+  if (prefix.getUint32(VERSION_AT, true) !== PACKED_VERSION) throw damaged('it has another version', target)
   if (prefix.getBigUint64(48, true) !== BigInt(file.length) || prefix.getBigUint64(56, true) !== 0n)
     throw damaged('its length is wrong', target)
   if (headerBytes > Math.min(MAX_HEADER_BYTES, file.length - PREFIX_BYTES)) throw damaged('its header is too long', target)
-  const expected = Buffer.from(file.buffer, file.byteOffset + 16, 32).toString('hex')
-  if ((await sha256Hex(file.subarray(PREFIX_BYTES))) !== expected) throw damaged('its checksum does not match', target)
+  const expected = Buffer.from(file.buffer, file.byteOffset + CHECKSUM_AT, 32).toString('hex')
+  if ((await sha256Hex(file.subarray(VERSION_AT))) !== expected) throw damaged('its checksum does not match', target)
   // From here on the bytes are the ones that `draftPacked` wrote.
   const header = headerSchema.parse(
     JSON.parse(Buffer.from(file.buffer, file.byteOffset + PREFIX_BYTES, headerBytes).toString('utf8')),
@@ -143,12 +146,11 @@ function viewModules(file: Uint8Array<ArrayBuffer>, header: Header, { digest, la
   return { digest, dtype, rank: header.rank, modules, bytes: file.length }
 }
 
-function writePrefix(file: Uint8Array<ArrayBuffer>, headerBytes: number, checksum: string): void {
+function writePrefix(file: Uint8Array<ArrayBuffer>, headerBytes: number): void {
   const prefix = new DataView(file.buffer, file.byteOffset, PREFIX_BYTES)
   file.set(MAGIC, 0)
-  prefix.setUint32(8, PACKED_VERSION, true)
-  prefix.setUint32(12, headerBytes, true)
-  file.set(Buffer.from(checksum, 'hex'), 16)
+  prefix.setUint32(VERSION_AT, PACKED_VERSION, true)
+  prefix.setUint32(VERSION_AT + 4, headerBytes, true)
   prefix.setBigUint64(48, BigInt(file.length), true)
 }
 

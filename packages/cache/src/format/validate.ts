@@ -156,8 +156,8 @@ function checkPair(target: TargetedModule, found: FoundPair | undefined, problem
   const path = modulePath(target.layer, target.module)
   const { a, b } = found ?? {}
   if (a === undefined || b === undefined) {
-    const missing = a === undefined ? (b === undefined ? 'lora_A and lora_B' : 'lora_A') : 'lora_B'
-    problems.add(`${path} is targeted, but ${missing} is missing`)
+    const missing = a === undefined ? (b === undefined ? 'lora_A and lora_B are' : 'lora_A is') : 'lora_B is'
+    problems.add(`${path} is targeted, but ${missing} missing`)
     return undefined
   }
   const { inFeatures, outFeatures } = target.module
