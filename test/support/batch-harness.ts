@@ -10,6 +10,8 @@ import { ManualClock } from './manual-clock.ts'
 export interface HarnessOptions extends FakeEngineOptions {
   readonly waitingLimit?: number
   readonly inputTokens?: number
+  /** Makes the text of every token longer. */
+  readonly pad?: string
 }
 
 /** A run as its client sees it. */
@@ -33,9 +35,10 @@ export class BatchHarness {
   #nextId = 1
 
   constructor(options: HarnessOptions = {}) {
-    this.engine = new FakeEngine(options)
+    const { waitingLimit = 1024, inputTokens, pad, ...engineOptions } = options
+    this.engine = new FakeEngine(engineOptions)
     this.cache = new FakeAdapterCache({ memory: this.engine, clock: this.clock })
-    const tokenizer = fakeTokenizer()
+    const tokenizer = fakeTokenizer(pad === undefined ? {} : { pad })
     const common = { cache: this.cache, tokenizer, clock: this.clock, timers: this.clock }
     this.loop = new BatchLoop({
       ...common,
@@ -49,9 +52,9 @@ export class BatchHarness {
       loop: this.loop,
       createSampler: () => greedy(),
       createStops: (stops) => endsWith(stops),
-      inputTokens: options.inputTokens ?? totalTokens - 1,
+      inputTokens: inputTokens ?? totalTokens - 1,
       totalTokens,
-      waitingLimit: options.waitingLimit ?? 1024,
+      waitingLimit,
     })
   }
 
