@@ -127,7 +127,7 @@ describe('tokenizer_config.json', () => {
   })
 })
 
-it('does not keep a prompt in memory by the words it remembers', () => {
+it('gives a word the same tokens when it is met again in another prompt', () => {
   const { encode } = createTokenizer(smollm2Files(), deps)
   const word = 'unforgettably'
   expect(encode(`${word} ${'x '.repeat(1000)}`).slice(0, 4)).toEqual(encode(word).slice(0, 4))

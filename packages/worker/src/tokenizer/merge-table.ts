@@ -18,8 +18,8 @@ function hashPair(left: number, right: number): number {
 }
 
 /**
- * An open-addressing table over typed arrays: a prompt asks it several times per byte, and a Map keyed by text or by a
- * 52-bit number costs ten times as much.
+ * An open-addressing table over typed arrays: a prompt asks it several times per byte, and a Map would want a new text or a
+ * boxed number as key for each of them.
  * @param merges the two halves of each merge, best first
  * @throws ServingError `invalid_request` naming a merge whose halves or result are not in the vocabulary
  */

@@ -1,0 +1,48 @@
+import type { SamplingParameters } from '@quiver/protocol'
+
+/** Makes tokens that occurred already less (or more) likely. */
+export interface Penalties {
+  /** false: `apply` would change nothing. */
+  readonly active: boolean
+  /**
+   * Changes the scores of tokens that occurred.
+   * @param scores [vocab], log-probabilities; afterwards no longer normalised
+   * @param logSumExp logit = log-probability + logSumExp
+   */
+  apply(scores: Float32Array, logSumExp: number): void
+  /** Counts a generated token. */
+  accept(id: number): void
+}
+
+/**
+ * First the repetition penalty of CTRL (Keskar et al. 2019, section 4.1) in the form of transformers, TGI and LoRAX: the logit
+ * of every token of prompt and answer is divided by it where positive and multiplied where negative. Then OpenAI's frequency
+ * and presence penalties: taken off once for every time, and once for having occurred at all, in the answer alone. (LoRAX
+ * divides the count by the length of prompt and answer, which leaves next to nothing of the penalty, and counts the prompt.)
+ */
+export function createPenalties(parameters: SamplingParameters, promptIds: readonly number[]): Penalties {
+  const { repetitionPenalty = 1, frequencyPenalty = 0, presencePenalty = 0 } = parameters
+  const repeats = repetitionPenalty !== 1
+  const counts = frequencyPenalty !== 0 || presencePenalty !== 0
+  const seen = new Set<number>(repeats ? promptIds : [])
+  const generated = new Map<number, number>()
+  return {
+    active: repeats || counts,
+    apply: (scores, logSumExp) => {
+      for (const id of seen) {
+        const score = scores[id]
+        if (score === undefined) continue
+        const logit = score + logSumExp
+        scores[id] = (logit < 0 ? logit * repetitionPenalty : logit / repetitionPenalty) - logSumExp
+      }
+      for (const [id, count] of generated) {
+        const score = scores[id]
+        if (score !== undefined) scores[id] = score - count * frequencyPenalty - presencePenalty
+      }
+    },
+    accept: (id) => {
+      if (repeats) seen.add(id)
+      if (counts) generated.set(id, (generated.get(id) ?? 0) + 1)
+    },
+  }
+}
