@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, open, rename, rm, stat } from 'node:fs/promises'
+import { mkdir, mkdtemp, open, readdir, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { PackedDtype } from '@quiver/cache'
 import { buildGraph } from './graph-builder.ts'
@@ -9,6 +9,8 @@ import { WeightFile } from './weight-file.ts'
 const GRAPH_VERSION = 1
 const MODEL = 'model.onnx'
 const WEIGHTS = 'weights.bin'
+/** Prefix of folders being built, followed by the builder's process id. */
+const BUILDING = '.building-'
 
 /**
  * The path of the model's graph, built on first use. A graph is built in a folder of its own that gets its name only when
@@ -21,7 +23,8 @@ export async function cachedGraph(options: OnnxEngineOptions, packedDtype: Packe
   const path = join(folder, MODEL)
   if (await exists(path)) return path
   await mkdir(cacheDir, { recursive: true })
-  const building = await mkdtemp(join(cacheDir, `.building-${name}-`))
+  await sweep(cacheDir)
+  const building = await mkdtemp(join(cacheDir, `${BUILDING}${process.pid}-`))
   try {
     const file = await WeightFile.create(join(building, WEIGHTS))
     let encoded: Uint8Array
@@ -48,6 +51,24 @@ export async function cachedGraph(options: OnnxEngineOptions, packedDtype: Packe
     return path
   } finally {
     await rm(building, { recursive: true, force: true })
+  }
+}
+
+/** Removes what builders left that are not running any more. */
+async function sweep(cacheDir: string): Promise<void> {
+  for (const name of await readdir(cacheDir)) {
+    const pid = name.startsWith(BUILDING) ? Number.parseInt(name.slice(BUILDING.length), 10) : Number.NaN
+    if (Number.isInteger(pid) && !isRunning(pid)) await rm(join(cacheDir, name), { recursive: true, force: true })
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    // EPERM: it runs as somebody else.
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
   }
 }
 

@@ -67,19 +67,13 @@ function countTiles(groups: readonly (readonly [number, readonly number[]])[], w
   return groups.reduce((sum, [, rows]) => sum + Math.ceil(rows.length / width), 0)
 }
 
-/** The width with the least work: tiles × (reading the weights + computing the rows). */
+/** The width with the least work, tiles × (reading the weights + computing the rows): the longest run or a power of two below. */
 function chooseWidth(lengths: readonly number[]): number {
-  let best = 1
-  let bestCost = Number.POSITIVE_INFINITY
-  for (const width of new Set(lengths)) {
-    const tiles = lengths.reduce((sum, length) => sum + Math.ceil(length / width), 0)
-    const cost = tiles * (TILE_COST_ROWS + width)
-    if (cost < bestCost) {
-      best = width
-      bestCost = cost
-    }
-  }
-  return best
+  const cost = (width: number): number =>
+    lengths.reduce((tiles, length) => tiles + Math.ceil(length / width), 0) * (TILE_COST_ROWS + width)
+  const longest = Math.max(1, ...lengths)
+  const powers = Array.from({ length: Math.ceil(Math.log2(longest)) }, (_, exponent) => 2 ** exponent)
+  return powers.reduce((best, width) => (cost(width) < cost(best) ? width : best), longest)
 }
 
 /**

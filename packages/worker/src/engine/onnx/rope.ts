@@ -49,8 +49,6 @@ function scaled(spec: ModelSpec, frequency: number, index: number): number {
     }
     case 'factors':
       return frequency / (scaling.factors[index] ?? 1)
-    case 'factors':
-      return frequency / (scaling.factors[index] ?? 1)
     default:
       return assertNever(scaling)
   }

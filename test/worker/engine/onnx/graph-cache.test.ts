@@ -1,0 +1,65 @@
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { cachedGraph } from '../../../../packages/worker/src/engine/onnx/graph-cache.ts'
+import type { OnnxEngineOptions } from '../../../../packages/worker/src/engine/onnx/onnx-engine.ts'
+import { testCapacity } from '../../../support/engine-under-test.ts'
+import { tinyModel } from '../../../support/tiny-models.ts'
+
+/** Above every process id that Linux gives out. */
+const NO_PROCESS = 2 ** 22 + 1
+
+let cacheDir: string
+beforeEach(async () => {
+  cacheDir = await mkdtemp(path.join(tmpdir(), 'quiver-graphs-'))
+})
+afterEach(() => rm(cacheDir, { recursive: true, force: true }))
+
+async function options(change: Partial<OnnxEngineOptions> = {}): Promise<OnnxEngineOptions> {
+  const model = await tinyModel('llama-fp32-tied').open()
+  return { model, dtype: 'int8', capacity: testCapacity, cacheDir, threads: 1, onProgress: () => {}, ...change }
+}
+
+test('builds a graph once and finds it afterwards', async () => {
+  const steps: number[] = []
+  const build = await options({ onProgress: ({ done }) => steps.push(done) })
+  const first = await cachedGraph(build, 'f16')
+  expect(steps.length).toBeGreaterThan(1)
+  steps.length = 0
+  expect(await cachedGraph(build, 'f16')).toBe(first)
+  expect(steps).toEqual([])
+})
+
+test('keeps graphs of different element types and context lengths apart', async () => {
+  const paths = [
+    await cachedGraph(await options(), 'f16'),
+    await cachedGraph(await options({ dtype: 'fp32' }), 'f32'),
+    await cachedGraph(await options({ capacity: { ...testCapacity, totalTokens: 32 } }), 'f16'),
+  ]
+  expect(new Set(paths).size).toBe(3)
+})
+
+test('two builders at once end with one whole graph and nothing besides', async () => {
+  const [first, second] = await Promise.all([cachedGraph(await options(), 'f16'), cachedGraph(await options(), 'f16')])
+  expect(first).toBe(second)
+  expect(await readdir(cacheDir)).toHaveLength(1)
+})
+
+test('a build that fails leaves nothing behind', async () => {
+  const { model } = await options()
+  const broken = { ...model, weights: { ...model.weights, read: () => Promise.reject(new Error('the disk is gone')) } }
+  await expect(cachedGraph(await options({ model: broken }), 'f16')).rejects.toThrow('the disk is gone')
+  expect(await readdir(cacheDir)).toEqual([])
+})
+
+test('sweeps what a killed builder left and leaves a living one alone', async () => {
+  for (const pid of [NO_PROCESS, process.pid]) {
+    await mkdir(path.join(cacheDir, `.building-${pid}-abc`))
+    await writeFile(path.join(cacheDir, `.building-${pid}-abc`, 'weights.bin'), 'half')
+  }
+  await cachedGraph(await options(), 'f16')
+  const names = await readdir(cacheDir)
+  expect(names).toHaveLength(2)
+  expect(names).toContain(`.building-${process.pid}-abc`)
+})
