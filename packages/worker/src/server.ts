@@ -22,6 +22,9 @@ import type { ServiceHealth } from './run-service.ts'
 import type { EventSink } from './step/sequence.ts'
 import type { Timers } from './timers.ts'
 
+/** How long the last events of runs may take when the server closes. */
+const CLOSE_FLUSH_MS = 1_000
+
 /** What the server serves. There from the start, so that a worker that is still loading its model can say so. */
 export interface WorkerService {
   health(): ServiceHealth
@@ -77,14 +80,24 @@ export async function startServer(options: WorkerServerOptions): Promise<WorkerS
       keepAliveInitialDelay: 15_000,
     },
   }) as Server
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(options.port, options.host, () => {
-      server.off('error', reject)
+  await listen(server, options)
+  return { url: urlOf(server.address() as AddressInfo), close: () => closeServer(server, options.timers) }
+}
+
+/** @throws ServingError `conflict` when the port is taken, `invalid_request` when it cannot be had at all */
+function listen(server: Server, { host, port }: WorkerServerOptions): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (cause: NodeJS.ErrnoException) => {
+      const isTaken = cause.code === 'EADDRINUSE'
+      const reason = isTaken ? 'another process has it' : String(cause.code ?? cause.message)
+      const message = `the worker cannot listen on ${host}:${port}: ${reason}; choose another host or port`
+      reject(new ServingError(isTaken ? 'conflict' : 'invalid_request', message, {}, { cause }))
+    })
+    server.listen(port, host, () => {
+      server.removeAllListeners('error')
       resolve()
     })
   })
-  return { url: urlOf(server.address() as AddressInfo), close: () => closeServer(server) }
 }
 
 type Env = { Bindings: HttpBindings }
@@ -196,9 +209,13 @@ function urlOf({ address, family, port }: AddressInfo): string {
   return `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`
 }
 
-function closeServer(server: Server): Promise<void> {
+/** Lets what has been written go out, then ends the connections that still have a reader behind. */
+function closeServer(server: Server, timers: Timers): Promise<void> {
   return new Promise((resolve) => {
-    server.close(() => resolve())
-    server.closeAllConnections()
+    const callOff = timers.after(CLOSE_FLUSH_MS, () => server.closeAllConnections())
+    server.close(() => {
+      callOff()
+      resolve()
+    })
   })
 }

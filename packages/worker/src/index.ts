@@ -1,0 +1,6 @@
+export type { BatchState } from './batch-loop.ts'
+export { createProcessRunner } from './model/process-runner.ts'
+export { nodeTimers, type Timers } from './timers.ts'
+export { createWorker, type Worker } from './worker.ts'
+export type { WorkerConfig, WorkerDeps } from './worker-config.ts'
+export type { WorkerParts } from './worker-parts.ts'

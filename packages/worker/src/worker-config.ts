@@ -1,0 +1,63 @@
+import type { Clock, Dtype, Logger, Progress } from '@quiver/protocol'
+import type { HubConfig } from './model/hub-client.ts'
+import type { ProcessRunner } from './model/process-runner.ts'
+import type { Timers } from './timers.ts'
+import type { WorkerParts } from './worker-parts.ts'
+
+/** Everything that decides what a worker serves and how much it takes. */
+export interface WorkerConfig {
+  /** A built-in alias, a folder, a .gguf file or a hub id. */
+  readonly model: string
+  readonly dtype: Dtype
+  /** Adapters in device memory at once, and the largest rank that a place holds. */
+  readonly slots: number
+  readonly maxRank: number
+  /** Sequences that run at once. */
+  readonly sequences: number
+  /** Prompt and answer together; the model's own context may make it less. */
+  readonly totalTokens: number
+  /** Prompt tokens computed in one step. */
+  readonly chunkTokens: number
+  readonly threads: number
+  readonly host: string
+  /** 0 takes any free port. */
+  readonly port: number
+  /** Shared secret that gateways must show. */
+  readonly token?: string | undefined
+  /** Folder for models, graphs and packed adapters. */
+  readonly cacheDir: string
+  /** Where registered adapters come from: `file:///path`. */
+  readonly storeUrl: string
+  /** Absolute folders below which `local` adapters may lie. */
+  readonly localRoots: readonly string[]
+  readonly hub: HubConfig
+  /** The Python that has pip, for built-in models, and what `~` in a model's path stands for. */
+  readonly python: string
+  readonly homeDir: string
+  readonly ramBytes: number
+  readonly diskBytes: number
+}
+
+/** Everything a worker takes from the outside world. */
+export interface WorkerDeps {
+  readonly clock: Clock
+  /** Must not keep the process alive. */
+  readonly timers: Timers
+  /** Milliseconds since 1970, for what people read; nothing is timed by it. */
+  wallClockMs(): number
+  readonly log: Logger
+  /** A seed for a run that draws and names none; its lowest 53 bits are used. */
+  drawSeed(): bigint
+  /** Different at every call, in every process. */
+  uniqueId(): string
+  onProgress(progress: Progress): void
+  readonly fetch: typeof fetch
+  /** Runs pip, for built-in models. */
+  readonly runProcess: ProcessRunner
+  /** Calls the start off. */
+  readonly signal: AbortSignal
+  /** A broken invariant: log it and end the process. */
+  fatal(error: unknown): void
+  /** Other parts than the real ones, for tests. */
+  readonly parts?: Partial<WorkerParts>
+}

@@ -1,0 +1,163 @@
+import { limits, ServingError, type WorkerInfo } from '@quiver/protocol'
+import manifest from '../package.json' with { type: 'json' }
+import { BatchLoop, type BatchState } from './batch-loop.ts'
+import type { Engine } from './engine/engine.ts'
+import { baseLayout, type ModelSpec } from './model/model-spec.ts'
+import { RunService, type ServiceHealth } from './run-service.ts'
+import { Candidates } from './sampling/candidates.ts'
+import { createSampler } from './sampling/sampler.ts'
+import { createStopSequences } from './sampling/stop-sequences.ts'
+import { startServer, type WorkerServer, type WorkerService } from './server.ts'
+import type { WorkerConfig, WorkerDeps } from './worker-config.ts'
+import { defaultParts, type WorkerParts } from './worker-parts.ts'
+
+export interface Worker {
+  /** Where it listens. */
+  readonly url: string
+  readonly info: WorkerInfo
+  health(): ServiceHealth
+  state(): BatchState
+  /** Takes no new runs; resolves when those it has are over. */
+  drain(): Promise<void>
+  /** Ends everything after the step in progress and gives everything back. */
+  close(): Promise<void>
+}
+
+/**
+ * Makes a worker that serves one base model: opens the model, builds or loads its graph, opens the adapter cache and serves.
+ * It listens from the first moment, so that a taken port is found before minutes of loading, and answers `starting` until
+ * it can serve; it is ready when the promise resolves.
+ * @throws ServingError saying what could not be opened and what to change; nothing is left open then
+ * @example const worker = await createWorker(config, deps); console.log(worker.url)
+ */
+export async function createWorker(config: WorkerConfig, deps: WorkerDeps): Promise<Worker> {
+  const parts = { ...defaultParts, ...deps.parts }
+  const service = new StartingService()
+  const cleanUp: (() => Promise<void>)[] = []
+  try {
+    const server = await listen(config, deps, service)
+    cleanUp.push(() => server.close())
+    const base = await openBase({ config, deps, parts }, cleanUp)
+    const cache = await parts.createCache(base.engine, config, deps)
+    cleanUp.push(() => cache.close())
+    const common = { ...deps, ...base, cache }
+    const loop = new BatchLoop(common)
+    cleanUp.push(() => loop.close())
+    const info = infoOf(config, deps, base)
+    const sampling = { drawSeed: deps.drawSeed, candidates: new Candidates(base.spec.vocabSize) }
+    service.runs = new RunService({
+      ...common,
+      loop,
+      createSampler: (parameters, promptIds) => createSampler(parameters, promptIds, sampling),
+      createStops: createStopSequences,
+      inputTokens: info.limits.inputTokens,
+      totalTokens: info.limits.totalTokens,
+      waitingLimit: limits.waitingSequences,
+    })
+    service.description = info
+    const { runs } = service
+    return {
+      url: server.url,
+      info,
+      health: () => runs.health(),
+      state: () => runs.state(),
+      drain: () => runs.drain(),
+      close: () => undo(cleanUp),
+    }
+  } catch (thrown) {
+    await undo(cleanUp)
+    throw thrown
+  }
+}
+
+interface Base {
+  readonly engine: Engine
+  readonly tokenizer: ReturnType<WorkerParts['createTokenizer']>
+  readonly spec: ModelSpec
+  readonly sha: string
+}
+
+async function openBase(
+  { config, deps, parts }: { config: WorkerConfig; deps: WorkerDeps; parts: WorkerParts },
+  cleanUp: (() => Promise<void>)[],
+): Promise<Base> {
+  const model = await parts.openModel(config, deps)
+  try {
+    const { spec, sha } = model
+    throwIfCalledOff(deps.signal)
+    const tokenizer = parts.createTokenizer(model.tokenizerFiles, deps)
+    const engine = await parts.createEngine(model, config, deps)
+    cleanUp.push(() => engine.close())
+    throwIfCalledOff(deps.signal)
+    return { engine, tokenizer, spec, sha }
+  } finally {
+    // The engine has its own copy; the files of the weights are not needed any more.
+    await model.weights.close()
+  }
+}
+
+function throwIfCalledOff(signal: AbortSignal): void {
+  if (signal.aborted) throw new ServingError('client_closed', 'the start was called off')
+}
+
+function listen(config: WorkerConfig, deps: WorkerDeps, service: WorkerService): Promise<WorkerServer> {
+  const { host, port, token } = config
+  return startServer({ host, port, token, service, timers: deps.timers, log: deps.log })
+}
+
+function infoOf(config: WorkerConfig, deps: WorkerDeps, { engine, spec, sha }: Base): WorkerInfo {
+  const { capacity, description } = engine
+  return {
+    workerId: `worker-${deps.uniqueId()}`,
+    version: manifest.version,
+    model: { id: spec.id, sha, family: spec.family, dtype: config.dtype, vocabSize: spec.vocabSize },
+    engine: { ...description },
+    layout: baseLayout(spec),
+    limits: {
+      sequences: capacity.sequences,
+      totalTokens: capacity.totalTokens,
+      // At least one token must have room to follow.
+      inputTokens: capacity.totalTokens - 1,
+      slots: capacity.slots,
+      maxRank: capacity.maxRank,
+      waiting: limits.waitingSequences,
+    },
+  }
+}
+
+/** Undoes in the reverse order of making: the loop ends before the cache and the engine that it uses, the server last. */
+async function undo(steps: (() => Promise<void>)[]): Promise<void> {
+  for (const step of steps.splice(0).toReversed()) await step()
+}
+
+/** The service behind the server: `starting` until the worker has put its runs in. */
+class StartingService implements WorkerService {
+  runs: RunService | undefined
+  description: WorkerInfo | undefined
+
+  health(): ServiceHealth {
+    return this.runs?.health() ?? { status: 'starting', reason: 'the worker is still loading its model' }
+  }
+
+  info(): WorkerInfo {
+    if (this.description === undefined) throw this.#starting()
+    return this.description
+  }
+
+  state(): BatchState {
+    return this.#ready().state()
+  }
+
+  start(...run: Parameters<WorkerService['start']>): void {
+    this.#ready().start(...run)
+  }
+
+  #ready(): RunService {
+    if (this.runs === undefined) throw this.#starting()
+    return this.runs
+  }
+
+  #starting(): ServingError {
+    return new ServingError('overloaded', 'the worker is still loading its model')
+  }
+}
