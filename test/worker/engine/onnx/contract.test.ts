@@ -35,6 +35,15 @@ test('log-probabilities sum to one', async () => {
   release(1)
 })
 
+test('tells the sum that turns log-probabilities back into logits', async () => {
+  const outputs = await opened.engine.step({ rows: stepRows({ id: 1, tokens: [5] }), wanted: [{ row: 0, top: 1 }] })
+  const logits = opened.reference.logits([5])
+  const [output] = outputs
+  const distances = Array.from(output?.logprobs ?? [], (value, i) => value + (output?.logSumExp ?? Number.NaN) - (logits[i] ?? 0))
+  expect(Math.max(...distances.map(Math.abs))).toBeLessThan(1e-3)
+  release(1)
+})
+
 test('a step of which nothing is wanted only fills the cache', async () => {
   const whole = await stepLogprobs(opened.engine, stepRows({ id: 1, tokens: [5, 6, 7, 8] }))
   release(1)

@@ -12,7 +12,7 @@
  * Inputs: tokens [rows] i32 · attention_shape [3] i64 = (batch, length, −1) · seqlens_k [batch] i32, keys of each sequence
  * minus one · total_length [] i32, the most keys of any · wanted [wanted] i32 · top [1] i64 · key.<l>, value.<l>
  * [batch, kvHeads, capacity, headDim] f32 · lora_* and pools (lora-nodes.ts).
- * Outputs: logprobs [wanted, vocab] f32 · top_logprobs, top_ids [wanted, top] · new_key.<l>, new_value.<l> (the same memory).
+ * Outputs: logprobs [wanted, vocab] f32 · first_logit [wanted, 1] f32, of token 0 · top_logprobs, top_ids [wanted, top] · new_key.<l>, new_value.<l> (the same memory).
  */
 
 import type { PackedDtype } from '@quiver/cache'
@@ -261,8 +261,11 @@ class GraphBuilder {
     const dtype = this.#options.dtype === 'int4' ? 'int8' : this.#options.dtype
     const logits = await this.#linear('lm_head', normed, weight, hiddenSize, dtype)
     model.nodeInto('LogSoftmax', [logits], ['logprobs'], { axis: -1 })
+    // One logit a row tells the sum that the soft-max took away, which rules on raw logits need.
+    model.nodeInto('Gather', [logits, model.constant([0])], ['first_logit'], { axis: 1 })
     model.nodeInto('TopK', ['logprobs', 'top'], ['top_logprobs', 'top_ids'], { axis: -1, largest: 1, sorted: 1 })
     model.output('logprobs', 'f32', ['wanted', vocabSize])
+    model.output('first_logit', 'f32', ['wanted', 1])
     model.output('top_logprobs', 'f32', ['wanted', 'top_count'])
     model.output('top_ids', 'i64', ['wanted', 'top_count'])
   }

@@ -19,10 +19,12 @@ export interface RunInput {
   readonly wanted: Int32Array<ArrayBuffer>
 }
 
-/** Where a run writes, for its wanted rows: [wanted, vocab], [wanted, top], [wanted, top]. */
+/** Where a run writes, for its wanted rows: [wanted, vocab], [wanted], [wanted, top], [wanted, top]. */
 export interface RunOutput {
   readonly top: number
   readonly logprobs: Float32Array<ArrayBuffer>
+  /** The logit of token 0. */
+  readonly firstLogits: Float32Array<ArrayBuffer>
   readonly topLogprobs: Float32Array<ArrayBuffer>
   readonly topIds: BigInt64Array<ArrayBuffer>
 }
@@ -62,6 +64,7 @@ export class GraphRun {
     this.#bindAdapters(input.slots)
     const wanted = input.wanted.length
     this.#bind('output', 'logprobs', 'f32', [wanted, this.#parts.vocabSize], output.logprobs)
+    this.#bind('output', 'first_logit', 'f32', [wanted, 1], output.firstLogits)
     this.#bind('output', 'top_logprobs', 'f32', [wanted, output.top], output.topLogprobs)
     this.#bind('output', 'top_ids', 'i64', [wanted, output.top], output.topIds)
     this.#bind('input', 'top', 'i64', [1], BigInt64Array.of(BigInt(output.top)))

@@ -175,7 +175,13 @@ class OnnxEngine implements Engine {
       take: (rows) => {
         const logprobs = this.#logprobs.subarray(used * vocab, (used + rows) * vocab)
         used += rows
-        return { top, logprobs, topLogprobs: new Float32Array(rows * top), topIds: new BigInt64Array(rows * top) }
+        return {
+          top,
+          logprobs,
+          firstLogits: new Float32Array(rows),
+          topLogprobs: new Float32Array(rows * top),
+          topIds: new BigInt64Array(rows * top),
+        }
       },
     }
   }
@@ -187,10 +193,12 @@ interface OutputSpace {
 
 function rowOutput(row: number, index: number, output: RunOutput, vocab: number): RowOutput {
   const { top } = output
+  const logprobs = output.logprobs.subarray(index * vocab, (index + 1) * vocab)
   return {
     row,
+    logprobs,
+    logSumExp: (output.firstLogits[index] ?? 0) - (logprobs[0] ?? 0),
     topIds: Array.from(output.topIds.subarray(index * top, (index + 1) * top), Number),
     topLogprobs: Array.from(output.topLogprobs.subarray(index * top, (index + 1) * top)),
-    logprobs: output.logprobs.subarray(index * vocab, (index + 1) * vocab),
   }
 }
