@@ -1,17 +1,14 @@
 import assert from 'node:assert/strict'
 
-interface Entry {
-  readonly bytes: number
-  busy: number
-}
-
 /**
  * What the disk tier believes to be in its folder: sizes, in order of use. The folder is the truth; this is rebuilt from it.
  * Bounded by the byte budget, since every entry stands for a file of at least some kilobytes.
  */
 export class DiskIndex {
   /** Insertion order is order of use, oldest first. */
-  readonly #entries = new Map<string, Entry>()
+  readonly #entries = new Map<string, number>()
+  /** How often each path is being read now; also paths that are not in the index yet. */
+  readonly #reading = new Map<string, number>()
   #bytes = 0
 
   get bytes(): number {
@@ -22,51 +19,43 @@ export class DiskIndex {
     return this.#entries.size
   }
 
-  has(path: string): boolean {
-    return this.#entries.has(path)
-  }
-
   sizeOf(path: string): number | undefined {
-    return this.#entries.get(path)?.bytes
+    return this.#entries.get(path)
   }
 
   /** Adds or replaces an entry as the most recently used. */
   put(path: string, bytes: number): void {
-    const busy = this.#entries.get(path)?.busy ?? 0
     this.delete(path)
-    this.#entries.set(path, { bytes, busy })
+    this.#entries.set(path, bytes)
     this.#bytes += bytes
   }
 
-  touch(path: string): void {
-    const entry = this.#entries.get(path)
-    if (entry === undefined) return
-    this.#entries.delete(path)
-    this.#entries.set(path, entry)
-  }
-
   delete(path: string): void {
-    this.#bytes -= this.#entries.get(path)?.bytes ?? 0
+    this.#bytes -= this.#entries.get(path) ?? 0
     this.#entries.delete(path)
   }
 
   /** While a file is read it is not chosen for eviction. */
-  setBusy(path: string, busy: boolean): void {
-    const entry = this.#entries.get(path)
-    if (entry === undefined) return
-    entry.busy += busy ? 1 : -1
-    assert(entry.busy >= 0, 'a file ends being read as often as it begins')
+  beginReading(path: string): void {
+    this.#reading.set(path, (this.#reading.get(path) ?? 0) + 1)
+  }
+
+  endReading(path: string): void {
+    const readers = this.#reading.get(path)
+    assert(readers !== undefined, 'a file ends being read as often as it begins')
+    if (readers > 1) this.#reading.set(path, readers - 1)
+    else this.#reading.delete(path)
   }
 
   /** The least recently used files, together at least `bytes`, or all there are; none that is being read. */
   oldest(bytes: number): readonly string[] {
     const chosen: string[] = []
     let found = 0
-    for (const [path, entry] of this.#entries) {
+    for (const [path, size] of this.#entries) {
       if (found >= bytes) break
-      if (entry.busy > 0) continue
+      if (this.#reading.has(path)) continue
       chosen.push(path)
-      found += entry.bytes
+      found += size
     }
     return chosen
   }

@@ -91,7 +91,7 @@ export class DiskTier {
   /** The adapter, verified; undefined when it is not here or was damaged (and is now discarded). Never throws. */
   async read(digest: AdapterDigest): Promise<PackedAdapter | undefined> {
     const path = this.#pathOf(digest)
-    this.#index.setBusy(path, true)
+    this.#index.beginReading(path)
     try {
       const file = await this.#readFile(path)
       if (file === undefined) {
@@ -100,7 +100,7 @@ export class DiskTier {
       }
       const packed = await readPacked(file, { digest, layout: this.#config.layout, dtype: this.#config.dtype })
       this.#counters.hits += 1
-      this.#use(path, file.length)
+      await this.#use(path, file.length)
       return packed
     } catch (thrown) {
       this.#counters.damaged += 1
@@ -108,7 +108,7 @@ export class DiskTier {
       await this.#remove(path)
       return undefined
     } finally {
-      this.#index.setBusy(path, false)
+      this.#index.endReading(path)
     }
   }
 
@@ -123,7 +123,7 @@ export class DiskTier {
         await this.#evict(this.#index.oldest(file.length))
         await this.#writeFile(path, file)
       })
-      this.#use(path, file.length)
+      await this.#use(path, file.length)
       return true
     } catch (thrown) {
       this.#counters.writeFailures += 1
@@ -216,13 +216,12 @@ export class DiskTier {
   }
 
   /** Notes the use in the index and, for the next start, in the file's mtime. */
-  #use(path: string, bytes: number): void {
-    if (this.#index.sizeOf(path) === bytes) this.#index.touch(path)
-    else this.#index.put(path, bytes)
+  async #use(path: string, bytes: number): Promise<void> {
+    this.#index.put(path, bytes)
     this.#stampMs += 1
     const stamp = this.#stampMs / 1000
-    // Not awaited: a lost stamp costs a little order after the next start.
-    this.#deps.files.utimes(path, stamp, stamp).catch(() => undefined)
+    // A lost stamp costs a little order after the next start.
+    await this.#deps.files.utimes(path, stamp, stamp).catch(() => undefined)
   }
 
   async #makeRoom(bytes: number): Promise<void> {
