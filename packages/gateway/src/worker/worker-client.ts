@@ -1,6 +1,5 @@
 import { limits, type RunEvent, type RunRequest, ServingError, type WorkerInfo, workerInfoSchema } from '@quiver/protocol'
-import type { Dispatcher } from 'undici'
-import { errors, request } from 'undici'
+import { Agent, type Dispatcher, errors, request } from 'undici'
 import { parseRunEvents } from './ndjson.ts'
 
 export interface WorkerEndpoint {
@@ -20,6 +19,11 @@ export interface WorkerClient {
   run(runRequest: RunRequest, signal: AbortSignal): AsyncGenerator<RunEvent>
   /** Whether the worker would serve a request now. Never throws. */
   isHealthy(signal: AbortSignal): Promise<boolean>
+}
+
+/** The connections to workers; to be destroyed at the end. How many there are follows from the requests that are let in. */
+export function workerAgent(): Agent {
+  return new Agent()
 }
 
 /**

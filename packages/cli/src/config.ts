@@ -1,0 +1,230 @@
+/**
+ * Everything that can be set, once: the schema says what is allowed, the table how it is called. A flag wins over the
+ * environment, the environment over the default; an empty environment variable counts as not set.
+ */
+import path from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { dtypes, ServingError } from '@quiver/protocol'
+import { z } from 'zod'
+
+/** What the defaults and relative paths depend on. */
+export interface Surroundings {
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly cwd: string
+  readonly home: string
+  /** Processors that this process may use. */
+  readonly processors: number
+}
+
+const MEBIBYTE = 2 ** 20
+
+const whole = (min: number, max: number) =>
+  z
+    .string()
+    .regex(/^[0-9]{1,15}$/, { error: `a whole number from ${min} to ${max}` })
+    .transform(Number)
+    .refine((value) => value >= min && value <= max, { error: `a whole number from ${min} to ${max}` })
+const filled = (what: string) => z.string().trim().min(1, { error: what })
+const oneOf = <const T extends readonly string[]>(values: T) => z.enum(values, { error: `one of ${values.join(', ')}` })
+const httpUrl = z
+  .string()
+  .refine((text) => text === '' || /^https?:\/\/[^/\s]/.test(text), { error: 'an http:// or https:// address' })
+
+function schemaFor({ cwd, home }: Surroundings) {
+  const absolute = (text: string) =>
+    path.resolve(cwd, text === '~' || text.startsWith('~/') ? path.join(home, text.slice(1)) : text)
+  const folder = filled('a folder').transform(absolute)
+  return z.object({
+    port: whole(0, 65535),
+    host: filled('a host name or address'),
+    data: folder,
+    model: filled('a folder, a .gguf file, a hub id such as org/name, or smollm2-135m-instruct'),
+    dtype: oneOf(dtypes),
+    slots: whole(1, 1024),
+    maxRank: whole(1, 512),
+    localRoots: z.string().transform((text) =>
+      text
+        .split(':')
+        .filter((part) => part !== '')
+        .map(absolute),
+    ),
+    cache: folder,
+    threads: whole(1, 256),
+    sequences: whole(1, 1024),
+    totalTokens: whole(2, 1_048_576),
+    chunkTokens: whole(1, 8192),
+    ramBytes: whole(MEBIBYTE, 2 ** 49),
+    diskBytes: whole(MEBIBYTE, 2 ** 49),
+    python: filled('a command'),
+    store: z.url({ protocol: /^file$/, error: 'an address such as file:///path' }),
+    workerHost: filled('a host name or address'),
+    workerPort: whole(0, 65535),
+    workerToken: z.string(),
+    hubEndpoint: httpUrl,
+    hubToken: z.string(),
+    hubHome: folder,
+  })
+}
+
+export type Config = z.output<ReturnType<typeof schemaFor>>
+export type ConfigKey = keyof Config
+
+export interface OptionName {
+  readonly env: string
+  readonly flag: string
+  /** What the flag's value is called in the help. */
+  readonly value: string
+  readonly help: string
+  readonly isSecret?: true
+}
+
+/** In the order of the help. */
+export const optionNames: Readonly<Record<ConfigKey, OptionName>> = {
+  port: { env: 'QUIVER_PORT', flag: 'port', value: 'number', help: 'port of the public HTTP server' },
+  host: { env: 'QUIVER_HOST', flag: 'host', value: 'address', help: 'address that the public HTTP server listens on' },
+  data: { env: 'QUIVER_DATA', flag: 'data', value: 'folder', help: 'where published adapters and the catalogue are kept' },
+  model: { env: 'QUIVER_MODEL', flag: 'model', value: 'model', help: 'base model: folder, .gguf file, hub id or built-in alias' },
+  dtype: { env: 'QUIVER_DTYPE', flag: 'dtype', value: 'type', help: `weights of the base model: ${dtypes.join(', ')}` },
+  slots: { env: 'QUIVER_SLOTS', flag: 'slots', value: 'count', help: 'adapters in device memory at once' },
+  maxRank: { env: 'QUIVER_MAX_RANK', flag: 'max-rank', value: 'rank', help: 'largest rank that an adapter may have' },
+  localRoots: {
+    env: 'QUIVER_LOCAL_ROOTS',
+    flag: 'local-roots',
+    value: 'folders',
+    help: 'colon-separated folders from which adapter_source "local" may load',
+  },
+  cache: { env: 'QUIVER_CACHE', flag: 'cache', value: 'folder', help: 'where models, graphs and packed adapters are cached' },
+  threads: { env: 'QUIVER_THREADS', flag: 'threads', value: 'count', help: 'processor threads of the engine' },
+  sequences: { env: 'QUIVER_SEQUENCES', flag: 'sequences', value: 'count', help: 'requests that run at once' },
+  totalTokens: {
+    env: 'QUIVER_TOTAL_TOKENS',
+    flag: 'total-tokens',
+    value: 'count',
+    help: 'prompt and answer of one request together',
+  },
+  chunkTokens: { env: 'QUIVER_CHUNK_TOKENS', flag: 'chunk-tokens', value: 'count', help: 'prompt tokens computed in one step' },
+  ramBytes: { env: 'QUIVER_RAM_BYTES', flag: 'ram-bytes', value: 'bytes', help: 'memory for adapters behind the slots' },
+  diskBytes: { env: 'QUIVER_DISK_BYTES', flag: 'disk-bytes', value: 'bytes', help: 'disk space for packed adapters' },
+  python: { env: 'QUIVER_PYTHON', flag: 'python', value: 'command', help: 'Python with pip, which fetches the built-in model' },
+  store: { env: 'QUIVER_STORE', flag: 'store', value: 'address', help: 'object store of adapters and catalogue' },
+  workerHost: { env: 'QUIVER_WORKER_HOST', flag: 'worker-host', value: 'address', help: 'address of `quiver worker`' },
+  workerPort: { env: 'QUIVER_WORKER_PORT', flag: 'worker-port', value: 'number', help: 'port of `quiver worker`' },
+  workerToken: {
+    env: 'QUIVER_WORKER_TOKEN',
+    flag: 'worker-token',
+    value: 'secret',
+    help: 'secret that `quiver worker` wants to be shown',
+    isSecret: true,
+  },
+  hubEndpoint: { env: 'HF_ENDPOINT', flag: 'hub-endpoint', value: 'address', help: 'another hub than the public one' },
+  hubToken: { env: 'HF_TOKEN', flag: 'hub-token', value: 'secret', help: 'token for the hub', isSecret: true },
+  hubHome: { env: 'HF_HOME', flag: 'hub-home', value: 'folder', help: 'cache of huggingface_hub, which is read if it is there' },
+}
+
+export const optionKeys = Object.keys(optionNames) as readonly ConfigKey[]
+
+export type Flags = Readonly<Record<string, string | undefined>>
+export type Origin = 'flag' | 'environment' | 'default'
+
+export interface ReadConfig {
+  readonly config: Config
+  readonly origins: Readonly<Record<ConfigKey, Origin>>
+}
+
+/**
+ * @param flags by the flag's name in camel case, as commander gives them
+ * @throws ServingError `invalid_request` with one line that names the variable or flag, the value, and what is allowed
+ * @example readConfig({ port: '9000' }, { env: process.env, cwd: process.cwd(), home: homedir(), processors: 2 })
+ */
+export function readConfig(flags: Flags, surroundings: Surroundings): ReadConfig {
+  const given = optionKeys.map((key) => [key, readOption(key, flags, surroundings)] as const)
+  const texts = Object.fromEntries(given.map(([key, { text }]) => [key, text]))
+  const defaults = defaultTexts(surroundings)
+  // The store lies in the data folder unless told otherwise, so it waits for that to be known.
+  const data = texts['data'] ?? defaults.data
+  const parsed = schemaFor(surroundings).safeParse({
+    ...defaults,
+    store: defaultStore(data, surroundings),
+    ...withoutUndefined(texts),
+  })
+  if (!parsed.success) throw refusal(parsed.error.issues[0], Object.fromEntries(given))
+  const origins = Object.fromEntries(given.map(([key, { origin }]) => [key, origin])) as Record<ConfigKey, Origin>
+  return { config: parsed.data, origins }
+}
+
+/** The environment in which another process of quiver reads this very configuration. */
+export function toEnvironment(config: Config): Record<string, string> {
+  return Object.fromEntries(optionKeys.map((key) => [optionNames[key].env, optionText(config, key)]))
+}
+
+/** An option's value as it is written in the environment. */
+export function optionText(config: Config, key: ConfigKey): string {
+  const value = config[key]
+  return Array.isArray(value) ? value.join(':') : String(value)
+}
+
+/** The flag's name as commander gives it: `max-rank` becomes `maxRank`. */
+export function flagKey({ flag }: OptionName): string {
+  return flag.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase())
+}
+
+interface GivenOption {
+  readonly text: string | undefined
+  readonly origin: Origin
+}
+
+function readOption(key: ConfigKey, flags: Flags, { env }: Surroundings): GivenOption {
+  const names = optionNames[key]
+  const flag = flags[flagKey(names)]
+  if (flag !== undefined) return { text: flag, origin: 'flag' }
+  const variable = env[names.env]
+  return variable === undefined || variable === ''
+    ? { text: undefined, origin: 'default' }
+    : { text: variable, origin: 'environment' }
+}
+
+function defaultTexts({ home, processors }: Surroundings): Record<Exclude<ConfigKey, 'store'>, string> {
+  return {
+    port: '8080',
+    host: '127.0.0.1',
+    data: './quiver-data',
+    model: 'smollm2-135m-instruct',
+    dtype: 'int8',
+    slots: '32',
+    maxRank: '64',
+    localRoots: '',
+    cache: path.join(home, '.cache/quiver'),
+    threads: String(processors),
+    sequences: '32',
+    totalTokens: '2048',
+    chunkTokens: '128',
+    ramBytes: String(512 * MEBIBYTE),
+    diskBytes: String(10_240 * MEBIBYTE),
+    python: 'python3',
+    workerHost: '127.0.0.1',
+    workerPort: '8090',
+    workerToken: '',
+    hubEndpoint: '',
+    hubToken: '',
+    hubHome: path.join(home, '.cache/huggingface'),
+  }
+}
+
+function defaultStore(data: string, { cwd }: Surroundings): string {
+  return pathToFileURL(path.resolve(cwd, data, 'store')).href
+}
+
+function withoutUndefined(texts: Record<string, string | undefined>): Record<string, string> {
+  return Object.fromEntries(Object.entries(texts).filter((entry): entry is [string, string] => entry[1] !== undefined))
+}
+
+function refusal(issue: z.core.$ZodIssue | undefined, given: Record<string, GivenOption>): ServingError {
+  const key = optionKeys.find((candidate) => candidate === issue?.path[0])
+  if (key === undefined)
+    return new ServingError('invalid_request', issue?.message ?? 'the configuration is not valid', { usage: 1 })
+  const names = optionNames[key]
+  const { text, origin } = given[key] ?? { text: undefined, origin: 'default' }
+  const name = origin === 'flag' ? `--${names.flag}` : names.env
+  const shown = names.isSecret ? 'hidden' : JSON.stringify(text ?? '')
+  return new ServingError('invalid_request', `${name} is ${shown}, but must be ${issue?.message}`, { usage: 1 })
+}

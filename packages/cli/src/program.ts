@@ -1,0 +1,101 @@
+/** The commands, and what each prints when it cannot do its work. */
+import { availableParallelism, homedir } from 'node:os'
+import { fileURLToPath } from 'node:url'
+import { type Logger, ServingError } from '@quiver/protocol'
+import { Command, CommanderError } from 'commander'
+import manifest from '../package.json' with { type: 'json' }
+import { type Flags, optionKeys, optionNames, optionText, type ReadConfig, readConfig, type Surroundings } from './config.ts'
+import { lineLogger } from './line-logger.ts'
+
+const EXIT_USAGE = 2
+const EXIT_FAILED = 1
+
+/** Keys of options that concern only a worker that is started by itself. */
+const workerOnly = new Set(['workerHost', 'workerPort', 'workerToken'])
+
+/** Runs one command to its end and ends the process with its exit code. */
+export async function runProgram(args: readonly string[]): Promise<void> {
+  // What a child of `serve` says stands between its parent's words to a newcomer: only what matters.
+  const log = lineLogger(process.stderr, () => new Date(), process.send === undefined ? 'info' : 'warn')
+  process.exit(await exitCodeOf(args, log))
+}
+
+async function exitCodeOf(args: readonly string[], log: Logger): Promise<number> {
+  let exitCode = 0
+  const program = new Command('quiver')
+    .description('Serves one base model with many LoRA adapters.')
+    .version(manifest.version)
+    .exitOverride()
+    .configureHelp({ helpWidth: 110 })
+  const surroundings: Surroundings = {
+    env: process.env,
+    cwd: process.cwd(),
+    home: homedir(),
+    processors: availableParallelism(),
+  }
+  const command = (name: string, text: string, run: (read: ReadConfig) => Promise<number>) => {
+    const added = program.command(name).description(text).exitOverride().configureHelp({ helpWidth: 110 })
+    addOptions(added, surroundings, name === 'serve')
+    added.action(async (flags: Flags) => {
+      exitCode = await run(readConfig(flags, surroundings))
+    })
+  }
+  command('serve', 'gateway and worker on this machine, with everything they need', async ({ config }) => {
+    const { serve } = await import('./serve.ts')
+    return serve(config, {
+      stdout: process.stdout,
+      stderr: process.stderr,
+      log,
+      mainModule: fileURLToPath(new URL('./main.ts', import.meta.url)),
+      exampleFolder: fileURLToPath(new URL('../../../examples/adapters', import.meta.url)),
+    })
+  })
+  command('worker', 'a worker alone, for a gateway elsewhere', async ({ config }) => {
+    const { runWorker } = await import('./worker-command.ts')
+    return runWorker(config, surroundings.home, log)
+  })
+  command('config', 'prints every setting, its value and where that comes from', async (read) => {
+    process.stdout.write(configText(read))
+    return 0
+  })
+  try {
+    await program.parseAsync([...args], { from: 'user' })
+    return exitCode
+  } catch (error) {
+    return exitCodeFor(error, log)
+  }
+}
+
+function addOptions(command: Command, surroundings: Surroundings, isServe: boolean): void {
+  const { config } = readConfig({}, { ...surroundings, env: {} })
+  for (const key of optionKeys) {
+    if (isServe && workerOnly.has(key)) continue
+    const names = optionNames[key]
+    const value = optionText(config, key)
+    const more = [names.env, ...(value === '' || key === 'store' ? [] : [`default ${value}`])].join(', ')
+    command.option(`--${names.flag} <${names.value}>`, `${names.help} (${more})`)
+  }
+}
+
+function configText({ config, origins }: ReadConfig): string {
+  const lines = optionKeys.map((key) => {
+    const { env, isSecret } = optionNames[key]
+    const value = optionText(config, key)
+    return `${env}=${isSecret && value !== '' ? '(hidden)' : value}  # ${origins[key]}`
+  })
+  return `${lines.join('\n')}\n`
+}
+
+function exitCodeFor(error: unknown, log: Logger): number {
+  // Commander has written its own line already.
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE
+  if (error instanceof ServingError && error.code !== 'internal') {
+    process.stderr.write(`quiver: ${error.message}\n`)
+    return error.context['usage'] === undefined ? EXIT_FAILED : EXIT_USAGE
+  }
+  const cause = error instanceof ServingError ? (error.cause ?? error) : error
+  log('error', 'something went wrong inside quiver', {
+    cause: cause instanceof Error ? (cause.stack ?? cause.message) : String(cause),
+  })
+  return EXIT_FAILED
+}

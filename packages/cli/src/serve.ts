@@ -1,0 +1,104 @@
+/** `quiver serve`: a gateway in this process, a worker beside it, a folder as object store. */
+import { randomBytes, randomUUID } from 'node:crypto'
+import { fileURLToPath } from 'node:url'
+import { FolderStore } from '@quiver/cache/store'
+import { Catalogue, connectWorker, createGateway, SoleWorker, systemClock, workerAgent } from '@quiver/gateway'
+import type { Logger } from '@quiver/protocol'
+import manifest from '../package.json' with { type: 'json' }
+import { type Config, toEnvironment } from './config.ts'
+import { publishExamples } from './example-adapters.ts'
+import { progressReport } from './progress-report.ts'
+import { readyText } from './ready-text.ts'
+import { onStopSignals } from './stop-signals.ts'
+import { supervisorDefaults, WorkerSupervisor } from './worker-supervisor.ts'
+
+/** How long a request waits for a worker that is being restarted. */
+const WORKER_PATIENCE_MS = 20_000
+/** How long running requests may take to finish after the first signal. */
+const DRAIN_MS = 20_000
+/** After the second signal. */
+const EXIT_AT_ONCE = 130
+
+export interface ServeIo {
+  readonly stdout: NodeJS.WritableStream
+  readonly stderr: NodeJS.WritableStream & { readonly isTTY?: boolean }
+  readonly log: Logger
+  /** The module to run for `quiver worker`. */
+  readonly mainModule: string
+  readonly exampleFolder: string
+}
+
+/**
+ * Serves until a signal comes.
+ * @returns the process's exit code
+ * @throws ServingError when it cannot start, with what to change
+ */
+export async function serve(config: Config, io: ServeIo): Promise<number> {
+  const clock = systemClock()
+  const report = progressReport(io.stderr, clock)
+  const log: Logger = (...line) => {
+    report.end()
+    io.log(...line)
+  }
+  const agent = workerAgent()
+  const workers = new SoleWorker({ clock, patienceMs: WORKER_PATIENCE_MS })
+  const store = await FolderStore.open(fileURLToPath(config.store), randomUUID)
+  const catalogue = new Catalogue(store)
+  const gateway = createGateway(
+    { host: config.host, port: config.port, version: manifest.version },
+    { workers, catalogue, clock, log, newId: randomUUID, drawSeed: () => Number(randomBytes(8).readBigUInt64BE() >> 11n) },
+  )
+  // The port first: that it is taken must be known before minutes of downloading.
+  const { url } = await gateway.listen()
+  await catalogue.load()
+  const token = randomBytes(32).toString('hex')
+  const supervisor = new WorkerSupervisor(
+    { ...supervisorDefaults, command: workerCommand(config, token, io.mainModule) },
+    {
+      clock,
+      log,
+      onProgress: (progress) => report.show(progress),
+      onLost: () => workers.lost(),
+      async onReady(workerUrl) {
+        const worker = await connectWorker({ url: workerUrl, token }, agent)
+        report.end()
+        const refusal = await publishExamples(io.exampleFolder, worker.info, { store, catalogue, now: () => new Date() })
+        if (refusal !== undefined) io.stderr.write(`${refusal}\n`)
+        workers.arrived(worker)
+      },
+    },
+  )
+  const stopped = onStopSignals(
+    () => {
+      report.end()
+      io.stderr.write('Stopping: running requests may finish. Press Ctrl-C again to stop at once.\n')
+    },
+    () => {
+      supervisor.kill()
+      process.exit(EXIT_AT_ONCE)
+    },
+  )
+  try {
+    const first = await Promise.race([supervisor.start().then(() => 'ready'), stopped.then(() => 'stopped')])
+    if (first === 'ready' && workers.info !== undefined) {
+      gateway.open()
+      io.stdout.write(readyText({ url, info: workers.info, adapters: catalogue.names() }))
+      await stopped
+    }
+    return 0
+  } finally {
+    report.end()
+    await gateway.close(DRAIN_MS)
+    await supervisor.stop()
+    await agent.destroy()
+  }
+}
+
+function workerCommand(config: Config, token: string, mainModule: string) {
+  const own = { QUIVER_WORKER_HOST: '127.0.0.1', QUIVER_WORKER_PORT: '0', QUIVER_WORKER_TOKEN: token }
+  return {
+    command: process.execPath,
+    args: [...process.execArgv, mainModule, 'worker'],
+    env: { ...process.env, ...toEnvironment(config), ...own },
+  }
+}

@@ -1,0 +1,116 @@
+/** `quiver worker`: one worker process, a child of `quiver serve` or by itself. */
+import { randomBytes, randomUUID } from 'node:crypto'
+import path from 'node:path'
+import { type Logger, ServingError, toServingError, type WorkerMessage } from '@quiver/protocol'
+import { createProcessRunner, createWorker, nodeTimers, type WorkerConfig } from '@quiver/worker'
+import type { Config } from './config.ts'
+import { onStopSignals } from './stop-signals.ts'
+
+/** How long running requests may take to finish after SIGTERM. */
+const DRAIN_MS = 20_000
+
+/** Runs until told to stop; the process's exit code says how it ended. */
+export async function runWorker(config: Config, home: string, log: Logger): Promise<number> {
+  if (config.workerToken === '' && !isLoopback(config.workerHost)) {
+    throw new ServingError(
+      'invalid_request',
+      `QUIVER_WORKER_TOKEN must be set to listen on ${config.workerHost}, which is not loopback`,
+    )
+  }
+  const tell = parentChannel()
+  const stopping = new AbortController()
+  const stopped = onStopSignals(
+    () => stopping.abort(),
+    () => process.exit(1),
+  )
+  try {
+    const worker = await createWorker(workerConfig(config, home), {
+      clock: performanceClock,
+      timers: nodeTimers,
+      wallClockMs: Date.now,
+      log,
+      drawSeed: () => randomBytes(8).readBigUInt64BE(),
+      uniqueId: randomUUID,
+      onProgress: (progress) => tell({ type: 'progress', progress }),
+      fetch,
+      runProcess: createProcessRunner(process.env),
+      signal: stopping.signal,
+      fatal(error) {
+        log('error', 'the worker cannot go on', {
+          cause: error instanceof Error ? (error.stack ?? error.message) : String(error),
+        })
+        process.exit(70)
+      },
+    })
+    tell({ type: 'ready', url: worker.url })
+    if (!hasParent()) log('info', 'the worker is ready', { url: worker.url })
+    await stopped
+    await Promise.race([worker.drain(), new Promise<void>((resolve) => nodeTimers.after(DRAIN_MS, resolve))])
+    await worker.close()
+    return 0
+  } catch (thrown) {
+    if (stopping.signal.aborted) return 0
+    const error = toServingError(thrown)
+    if (error.code === 'internal')
+      log('error', 'the worker could not start', { cause: String((error.cause as Error)?.stack ?? error.cause) })
+    tell({ type: 'failed', code: error.code, message: error.message })
+    throw error
+  }
+}
+
+const performanceClock = { nowMs: () => performance.now() }
+
+/**
+ * Messages to the parent, where there is one. A parent that dies closes the channel, and then nobody is left to work for:
+ * the whole process group ends at once, wherever it is, downloads and all.
+ */
+function parentChannel(): (message: WorkerMessage) => void {
+  if (!hasParent()) return () => {}
+  process.once('disconnect', () => {
+    try {
+      // The parent has made this process the leader of its group.
+      process.kill(-process.pid, 'SIGKILL')
+    } catch {
+      process.exit(1)
+    }
+  })
+  return (message) => {
+    if (process.connected) process.send?.(message)
+  }
+}
+
+function hasParent(): boolean {
+  return process.send !== undefined
+}
+
+function workerConfig(config: Config, home: string): WorkerConfig {
+  return {
+    model: config.model,
+    dtype: config.dtype,
+    slots: config.slots,
+    maxRank: config.maxRank,
+    sequences: config.sequences,
+    totalTokens: config.totalTokens,
+    chunkTokens: config.chunkTokens,
+    threads: config.threads,
+    host: config.workerHost,
+    port: config.workerPort,
+    token: config.workerToken === '' ? undefined : config.workerToken,
+    cacheDir: config.cache,
+    storeUrl: config.store,
+    localRoots: config.localRoots,
+    hub: {
+      ...(config.hubEndpoint === '' ? {} : { endpoint: config.hubEndpoint }),
+      ...(config.hubToken === '' ? {} : { token: config.hubToken }),
+      cacheDir: path.join(config.hubHome, 'hub'),
+    },
+    python: config.python,
+    homeDir: home,
+    ramBytes: config.ramBytes,
+    diskBytes: config.diskBytes,
+  }
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127\./.test(host)
+}

@@ -1,0 +1,148 @@
+/**
+ * Keeps one worker process running. A worker that says why it cannot start is believed: trying again would say the same. One
+ * that just ends is started again, after ever longer pauses; but when it has never been ready, only a few times.
+ */
+import type { TimerClock } from '@quiver/gateway'
+import { assertNever, type Logger, type Progress, ServingError, type WorkerMessage } from '@quiver/protocol'
+import { describeExit, type WorkerCommand, type WorkerExit, WorkerProcess } from './worker-process.ts'
+
+export interface SupervisorConfig {
+  readonly command: WorkerCommand
+  /** Pause before a restart: doubled with each failure in a row, up to the longest. */
+  readonly firstPauseMs: number
+  readonly longestPauseMs: number
+  /** A worker that was ready for this long has not failed at its start. */
+  readonly stableMs: number
+  /** How long a stopping worker may take before it is killed. */
+  readonly stopMs: number
+}
+
+export const supervisorDefaults = { firstPauseMs: 200, longestPauseMs: 30_000, stableMs: 10_000, stopMs: 10_000 } as const
+
+/** Ends in a row, without ever having been ready, after which no further start is tried. */
+const MAX_EARLY_ENDS = 3
+
+export interface SupervisorDeps {
+  readonly clock: TimerClock
+  readonly log: Logger
+  readonly onProgress: (progress: Progress) => void
+  /** A worker listens there. It counts as ready when the promise resolves. */
+  readonly onReady: (url: string) => Promise<void>
+  /** The worker is gone. */
+  readonly onLost: () => void
+}
+
+export class WorkerSupervisor {
+  readonly #config: SupervisorConfig
+  readonly #deps: SupervisorDeps
+  readonly #firstReady = Promise.withResolvers<void>()
+  #process: WorkerProcess | undefined
+  #wasReady = false
+  #readyAtMs: number | undefined
+  #failuresInRow = 0
+  #isStopping = false
+  #cancelRestart = () => {}
+
+  constructor(config: SupervisorConfig, deps: SupervisorDeps) {
+    this.#config = config
+    this.#deps = deps
+    // Whoever called `start` hears of it; a stop before that must not be an unhandled rejection.
+    this.#firstReady.promise.catch(() => {})
+  }
+
+  /**
+   * Starts the worker and keeps it running.
+   * @returns resolves when it is ready for the first time
+   * @throws ServingError what the worker said, or how it ended, when it will not start
+   */
+  start(): Promise<void> {
+    this.#spawn()
+    return this.#firstReady.promise
+  }
+
+  /** The running worker's process id. */
+  get pid(): number | undefined {
+    return this.#process?.pid
+  }
+
+  /** Lets the worker finish, at most for `stopMs`. Resolves when no process is left. */
+  async stop(): Promise<void> {
+    this.#isStopping = true
+    this.#cancelRestart()
+    const running = this.#process
+    if (running === undefined) return
+    running.terminate()
+    const stopKill = this.#deps.clock.after(this.#config.stopMs, () => running.kill())
+    await running.exit
+    stopKill()
+  }
+
+  /** Ends the worker at once, without waiting. */
+  kill(): void {
+    this.#isStopping = true
+    this.#process?.kill()
+  }
+
+  #spawn(): void {
+    const started = new WorkerProcess(this.#config.command, (message) => this.#hear(started, message))
+    this.#process = started
+    void started.exit.then((exit) => this.#ended(exit))
+  }
+
+  #hear(from: WorkerProcess, message: WorkerMessage): void {
+    switch (message.type) {
+      case 'progress':
+        this.#deps.onProgress(message.progress)
+        break
+      case 'ready':
+        void this.#ready(from, message.url)
+        break
+      case 'failed':
+        if (!this.#wasReady) this.#giveUp(new ServingError(message.code, message.message))
+        else this.#deps.log('error', `the worker could not start again: ${message.message}`)
+        break
+      default:
+        assertNever(message)
+    }
+  }
+
+  async #ready(from: WorkerProcess, url: string): Promise<void> {
+    try {
+      await this.#deps.onReady(url)
+    } catch (error) {
+      if (!this.#wasReady && error instanceof ServingError && error.code !== 'worker_lost') this.#giveUp(error)
+      else from.kill()
+      return
+    }
+    this.#readyAtMs = this.#deps.clock.nowMs()
+    this.#wasReady = true
+    this.#firstReady.resolve()
+  }
+
+  #ended(exit: WorkerExit): void {
+    this.#process = undefined
+    this.#deps.onLost()
+    if (this.#isStopping) return
+    const { clock, log } = this.#deps
+    const wasStable = this.#readyAtMs !== undefined && clock.nowMs() - this.#readyAtMs >= this.#config.stableMs
+    this.#readyAtMs = undefined
+    this.#failuresInRow = wasStable ? 1 : this.#failuresInRow + 1
+    if (!this.#wasReady && this.#failuresInRow >= MAX_EARLY_ENDS) {
+      this.#giveUp(
+        new ServingError(
+          'worker_lost',
+          `the worker process ended ${MAX_EARLY_ENDS} times while it started, at last with ${describeExit(exit)}`,
+        ),
+      )
+      return
+    }
+    const pauseMs = Math.min(this.#config.longestPauseMs, this.#config.firstPauseMs * 2 ** (this.#failuresInRow - 1))
+    log('warn', `the worker ended with ${describeExit(exit)}; it is started again in ${pauseMs} ms`)
+    this.#cancelRestart = clock.after(pauseMs, () => this.#spawn())
+  }
+
+  #giveUp(error: ServingError): void {
+    this.#isStopping = true
+    this.#firstReady.reject(error)
+  }
+}
