@@ -6,6 +6,9 @@ import type { PackedAdapter, PackedDtype } from './format/packed-adapter.ts'
 import type { OriginAdapter } from './origin/origin.ts'
 import type { DiskTier } from './tiers/disk-tier.ts'
 
+/** Each holds a packed adapter in memory until it is on disk. */
+const WRITES_AT_ONCE = 16
+
 export interface LoaderConfig {
   readonly layout: BaseLayout
   readonly dtype: PackedDtype
@@ -18,7 +21,7 @@ export class AdapterLoader {
   readonly #disk: DiskTier
   readonly #originOf: (digest: AdapterDigest) => OriginAdapter
   readonly #log: Logger
-  /** Writes to disk that requests do not wait for. Bounded by the loads that run at once. */
+  /** Writes to disk that requests do not wait for. */
   readonly #writes = new Set<Promise<unknown>>()
 
   constructor(config: LoaderConfig, deps: { disk: DiskTier; originOf: (digest: AdapterDigest) => OriginAdapter; log: Logger }) {
@@ -42,10 +45,17 @@ export class AdapterLoader {
     const valid = await readAdapter(files, layout, maxRank)
     const { file, adapter } = await packAdapter(valid, { digest, layout, dtype })
     this.#log('info', 'adapter packed', { digest, rank: adapter.rank, bytes: adapter.bytes })
-    const write = this.#disk.write(digest, file)
-    this.#writes.add(write)
-    void write.finally(() => this.#writes.delete(write))
+    this.#keep(digest, file)
     return adapter
+  }
+
+  #keep(digest: AdapterDigest, file: Uint8Array): void {
+    if (this.#writes.size >= WRITES_AT_ONCE) {
+      this.#log('warn', 'the disk is too slow: an adapter is not kept on it', { digest })
+      return
+    }
+    const write = this.#disk.write(digest, file).finally(() => this.#writes.delete(write))
+    this.#writes.add(write)
   }
 
   /** Resolves when everything is on disk that was to be kept. */
