@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { type AdapterCache, type AdapterCacheConfig, type AdapterIdentity, createAdapterCache } from '@quiver/cache'
 import { inspectAdapter } from '@quiver/cache/format'
 import { putStoredAdapter } from '@quiver/cache/store'
+import { onTestFinished } from 'vitest'
 import { type AdapterOptions, buildAdapter, tinyLayout } from './adapter-files.ts'
 import { ManualClock } from './manual-clock.ts'
 import { MemoryDevice } from './memory-device.ts'
@@ -31,6 +32,8 @@ export async function cacheUnderTest(config: Partial<AdapterCacheConfig> = {}, s
     { layout: tinyLayout, dtype: 'f16', maxRank: 8, cacheDir, diskBytes: 1e9, ramBytes: 1e9, localRoots: [localRoot], ...config },
     { clock, store, device, log: (level, message) => logged.push(`${level}: ${message}`) },
   )
+  // Before the folders go: what is being written would bring them back.
+  onTestFinished(() => cache.close())
   return {
     cache,
     clock,

@@ -44,6 +44,7 @@ export class AdapterLoader {
     throwIfAborted(signal, digest)
     const valid = await readAdapter(files, layout, maxRank)
     const { file, adapter } = await packAdapter(valid, { digest, layout, dtype })
+    throwIfAborted(signal, digest)
     this.#log('info', 'adapter packed', { digest, rank: adapter.rank, bytes: adapter.bytes })
     this.#keep(digest, file)
     return adapter

@@ -14,7 +14,6 @@ export type JsonObject = ReadonlyMap<string, JsonValue>
 export type JsonValue = null | boolean | string | JsonNumber | readonly JsonValue[] | JsonObject
 
 const MAX_DEPTH = 32
-const WHITE_SPACE = /[ \t\n\r]*/y
 // biome-ignore lint/suspicious/noControlCharactersInRegex: JSON strings must not hold raw control characters.
 const PLAIN_TEXT = /[^"\\\u0000-\u001f]*/y
 const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y
@@ -89,14 +88,14 @@ class JsonReader {
 
   read(): JsonValue {
     const value = this.#value(0)
-    this.#skip(WHITE_SPACE)
+    this.#skipSpace()
     if (this.#at < this.#text.length) throw this.#error('text goes on after the end of the JSON value')
     return value
   }
 
   #value(depth: number): JsonValue {
     if (depth > MAX_DEPTH) throw this.#error(`nested deeper than ${MAX_DEPTH}`)
-    this.#skip(WHITE_SPACE)
+    this.#skipSpace()
     switch (this.#text[this.#at]) {
       case undefined:
         throw this.#error('the text ends too early')
@@ -116,7 +115,7 @@ class JsonReader {
     this.#at += 1
     if (this.#take('}')) return members
     do {
-      this.#skip(WHITE_SPACE)
+      this.#skipSpace()
       if (this.#text[this.#at] !== '"') throw this.#error('a key in double quotes is expected')
       const key = this.#string()
       if (members.has(key)) throw this.#error(`the key ${quoted(key)} stands there twice`)
@@ -181,7 +180,7 @@ class JsonReader {
   }
 
   #take(sign: string): boolean {
-    this.#skip(WHITE_SPACE)
+    this.#skipSpace()
     if (this.#text[this.#at] !== sign) return false
     this.#at += 1
     return true
@@ -189,9 +188,18 @@ class JsonReader {
 
   #skip(pattern: RegExp): string {
     pattern.lastIndex = this.#at
-    const found = pattern.exec(this.#text)?.[0] ?? ''
-    this.#at += found.length
-    return found
+    if (!pattern.test(this.#text)) return ''
+    const start = this.#at
+    this.#at = pattern.lastIndex
+    return this.#text.slice(start, this.#at)
+  }
+
+  #skipSpace(): void {
+    for (;;) {
+      const code = this.#text.charCodeAt(this.#at)
+      if (code !== 0x20 && code !== 0x0a && code !== 0x0d && code !== 0x09) return
+      this.#at += 1
+    }
   }
 
   #error(reason: string) {

@@ -7,8 +7,8 @@ import { draftPacked } from './packed-file.ts'
 import type { TensorView } from './safetensors.ts'
 import { type AdapterPair, elementBits, type ValidAdapter } from './validate.ts'
 
-/** Elements converted before the event loop gets a turn: about two milliseconds of work. */
-const ELEMENTS_PER_TURN = 150_000
+/** Elements converted before the event loop gets a turn: half a millisecond of work, several before the code is compiled. */
+const ELEMENTS_PER_TURN = 50_000
 
 export interface PackedFile {
   /** What the disk tier writes; `adapter` is views over it. */

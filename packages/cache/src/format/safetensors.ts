@@ -4,6 +4,7 @@
  *
  * Where its text and its reference reader (0.8) differ or leave room, this reader does the following:
  * - leading and trailing white space in the header is accepted, as the reference does;
+ * - `__metadata__` must be an object of strings, not null;
  * - a repeated key anywhere is refused (the format says so; the reference lets the last one win);
  * - a field other than dtype, shape and data_offsets in an entry is refused, because a later format might give it meaning;
  * - the header may have at most 4 MB instead of 100 MB: adapters have hundreds of tensors, not millions.

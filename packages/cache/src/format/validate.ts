@@ -10,7 +10,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { type BaseLayout, type LinearModule, moduleParent } from '@quiver/protocol'
 import type { AdapterConfig } from './adapter-config.ts'
 import { adapterInvalid, Problems, quoted } from './adapter-problem.ts'
-import { bf16Exponent, type ExponentBits, f16Exponent, f32Exponent, firstNotFinite } from './half.ts'
+import { bf16Exponent, f16Exponent, f32Exponent, firstNotFinite } from './half.ts'
 import { modulePath, type TargetedModule, targetedModules } from './module-match.ts'
 import type { TensorView } from './safetensors.ts'
 
@@ -42,7 +42,7 @@ const refusedNames: readonly (readonly [RegExp, string])[] = [
 ]
 
 /** The dtypes that an adapter may have. */
-const adapterDtypes = new Map<string, { readonly bytes: number; readonly exponent: ExponentBits }>([
+const adapterDtypes = new Map<string, { readonly bytes: number; readonly exponent: number }>([
   ['F32', { bytes: 4, exponent: f32Exponent }],
   ['F16', { bytes: 2, exponent: f16Exponent }],
   ['BF16', { bytes: 2, exponent: bf16Exponent }],
