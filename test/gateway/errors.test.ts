@@ -229,7 +229,7 @@ describe('adapters', () => {
 
 describe('failures of a run', () => {
   const rows: Record<ErrorCode, [status: number, type: string, text: RegExp]> = {
-    invalid_request: [400, 'invalid_request', /^why$/],
+    invalid_request: [422, 'validation', /^Input validation error: why$/],
     unauthenticated: [401, 'unauthenticated', /^why$/],
     forbidden: [424, 'generation', /^Request failed during generation: Server error: why$/],
     adapter_not_found: [424, 'generation', /^Request failed during generation: Server error: why$/],

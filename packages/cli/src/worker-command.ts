@@ -8,6 +8,8 @@ import { onStopSignals } from './stop-signals.ts'
 
 /** How long running requests may take to finish after SIGTERM. */
 const DRAIN_MS = 20_000
+/** How long a start may take to end what it has begun, such as a download by another program. */
+const CALL_OFF_MS = 300
 
 /** Runs until told to stop; the process's exit code says how it ended. */
 export async function runWorker(config: Config, home: string, log: Logger): Promise<number> {
@@ -19,8 +21,13 @@ export async function runWorker(config: Config, home: string, log: Logger): Prom
   }
   const tell = parentChannel()
   const stopping = new AbortController()
+  let isReady = false
   const stopped = onStopSignals(
-    () => stopping.abort(),
+    () => {
+      stopping.abort()
+      // A start that is called off has nothing to finish; what it was writing is written so that it may break off anywhere.
+      if (!isReady) setTimeout(() => process.exit(0), CALL_OFF_MS)
+    },
     () => process.exit(1),
   )
   try {
@@ -31,7 +38,7 @@ export async function runWorker(config: Config, home: string, log: Logger): Prom
       log,
       drawSeed: () => randomBytes(8).readBigUInt64BE(),
       uniqueId: randomUUID,
-      onProgress: (progress) => tell({ type: 'progress', progress }),
+      onProgress: (progress) => void tell({ type: 'progress', progress }),
       fetch,
       runProcess: createProcessRunner(process.env),
       signal: stopping.signal,
@@ -42,7 +49,8 @@ export async function runWorker(config: Config, home: string, log: Logger): Prom
         process.exit(70)
       },
     })
-    tell({ type: 'ready', url: worker.url })
+    isReady = true
+    await tell({ type: 'ready', url: worker.url })
     if (!hasParent()) log('info', 'the worker is ready', { url: worker.url })
     await stopped
     await Promise.race([worker.drain(), new Promise<void>((resolve) => nodeTimers.after(DRAIN_MS, resolve))])
@@ -53,8 +61,10 @@ export async function runWorker(config: Config, home: string, log: Logger): Prom
     const error = toServingError(thrown)
     if (error.code === 'internal')
       log('error', 'the worker could not start', { cause: String((error.cause as Error)?.stack ?? error.cause) })
-    tell({ type: 'failed', code: error.code, message: error.message })
-    throw error
+    if (!hasParent()) throw error
+    // The parent says it, once.
+    await tell({ type: 'failed', code: error.code, message: error.message })
+    return 1
   }
 }
 
@@ -64,8 +74,8 @@ const performanceClock = { nowMs: () => performance.now() }
  * Messages to the parent, where there is one. A parent that dies closes the channel, and then nobody is left to work for:
  * the whole process group ends at once, wherever it is, downloads and all.
  */
-function parentChannel(): (message: WorkerMessage) => void {
-  if (!hasParent()) return () => {}
+function parentChannel(): (message: WorkerMessage) => Promise<void> {
+  if (!hasParent()) return async () => {}
   process.once('disconnect', () => {
     try {
       // The parent has made this process the leader of its group.
@@ -74,9 +84,11 @@ function parentChannel(): (message: WorkerMessage) => void {
       process.exit(1)
     }
   })
-  return (message) => {
-    if (process.connected) process.send?.(message)
-  }
+  return (message) =>
+    new Promise((resolve) => {
+      if (process.connected) process.send?.(message, undefined, undefined, () => resolve())
+      else resolve()
+    })
 }
 
 function hasParent(): boolean {

@@ -1,4 +1,4 @@
-import { type RunEvent, type RunRequest, ServingError } from '@quiver/protocol'
+import { type ErrorCode, type RunEvent, type RunRequest, ServingError } from '@quiver/protocol'
 import type { WorkerClient } from './worker-client.ts'
 import type { WorkerSource } from './worker-source.ts'
 
@@ -19,7 +19,7 @@ export async function* runWithRetry(
     let started = false
     try {
       for await (const event of worker.run(requestFor(attempt), signal)) {
-        if (event.type === 'error') throw new ServingError(event.code, event.message)
+        if (event.type === 'error') throw runError(event)
         started ||= event.type === 'token'
         yield event
       }
@@ -30,4 +30,9 @@ export async function* runWithRetry(
       failed = worker
     }
   }
+}
+
+/** What a worker calls an invalid request is a value in this one, such as a path that cannot be: a parameter to whoever sent it. */
+function runError({ code, message }: { code: ErrorCode; message: string }): ServingError {
+  return new ServingError(code === 'invalid_request' ? 'invalid_parameters' : code, message)
 }

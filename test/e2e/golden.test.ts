@@ -1,0 +1,87 @@
+/** Nineteen requests at once, so that base and four adapters share batches, against what transformers and PEFT give. */
+import { Agent, request } from 'undici'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { z } from 'zod'
+import { eventsOf } from '../support/gateway-under-test.ts'
+import { type GoldenCase, goldenCases } from '../support/golden.ts'
+import { type QuiverServer, startQuiver } from '../support/quiver-server.ts'
+
+const tokenSchema = z.object({ id: z.int(), text: z.string(), logprob: z.number() })
+const answerSchema = z.object({
+  generated_text: z.string(),
+  details: z.object({
+    prompt_tokens: z.int(),
+    prefill: z.array(z.object({ id: z.int() })),
+    tokens: z.array(tokenSchema),
+  }),
+})
+const eventSchema = z.object({ token: tokenSchema, generated_text: z.string().nullable() })
+
+const agent = new Agent()
+afterAll(() => agent.destroy())
+
+async function post(url: string, path: string, golden: GoldenCase, parameters: object): Promise<string> {
+  const { statusCode, body } = await request(url + path, {
+    method: 'POST',
+    dispatcher: agent,
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({
+      inputs: golden.prompt,
+      parameters: { adapter_id: golden.adapter, max_new_tokens: golden.token_ids.length, ...parameters },
+    }),
+  })
+  const text = await body.text()
+  expect(statusCode, text).toBe(200)
+  return text
+}
+
+const whole = async (url: string, golden: GoldenCase) =>
+  answerSchema.parse(JSON.parse(await post(url, '/generate', golden, { details: true, decoder_input_details: true })))
+const streamed = async (url: string, golden: GoldenCase) =>
+  eventsOf(await post(url, '/generate_stream', golden, {})).map((event) => eventSchema.parse(event))
+
+describe.each(['fp32', 'int8'] as const)('%s', (dtype) => {
+  let server: QuiverServer
+  beforeAll(async () => {
+    server = await startQuiver({ env: { QUIVER_DTYPE: dtype } })
+  })
+  afterAll(() => server?.stop())
+
+  test('gives every golden case, all of them at once', async () => {
+    const answers = await Promise.all(goldenCases.map((golden) => whole(server.url, golden)))
+    for (const [index, { generated_text, details }] of answers.entries()) {
+      const golden = goldenCases[index] as GoldenCase
+      const ids = details.tokens.map(({ id }) => id)
+      expect(details.prefill.map(({ id }) => id)).toEqual(golden.prompt_ids)
+      const sure = dtype === 'fp32' ? golden.token_ids.length : sureTokens(golden)
+      expect(ids.slice(0, sure), golden.prompt).toEqual(golden.token_ids.slice(0, sure))
+      if (sure < golden.token_ids.length) continue
+      expect(generated_text).toBe(golden.text)
+      if (dtype === 'fp32')
+        details.tokens.forEach(({ logprob }, at) => void expect(logprob).toBeCloseTo(golden.logprobs[at] ?? 0, 2))
+    }
+  })
+
+  test('gives the same token by token when streamed, alone and again', async () => {
+    const chosen = ['sentiment', 'shout', 'support-json', 'text-to-sql'].flatMap(
+      (name) => goldenCases.find(({ adapter }) => adapter === name) ?? [],
+    )
+    expect(chosen).toHaveLength(4)
+    const together = await Promise.all(chosen.map((golden) => streamed(server.url, golden)))
+    for (const [index, golden] of chosen.entries()) {
+      const events = together[index] ?? []
+      expect(events.map(({ token }) => token.id)).toEqual(golden.token_ids)
+      expect(events.at(-1)?.generated_text).toBe(golden.text)
+      expect(events.slice(0, -1).every(({ generated_text }) => generated_text === null)).toBe(true)
+      // Sums run in another order when alone, so log-probabilities differ in their last digits, choices do not.
+      const alone = await streamed(server.url, golden)
+      expect(alone.map(({ token }) => token.text)).toEqual(events.map(({ token }) => token.text))
+    }
+  })
+})
+
+/** How many tokens int8 must share with fp32: those before the first choice that was a close one. */
+function sureTokens({ margin }: GoldenCase): number {
+  const close = margin.findIndex((gap) => gap < 0.25)
+  return close === -1 ? margin.length : close
+}

@@ -1,0 +1,158 @@
+/** No process stays behind, whoever ends whom and when. */
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { homedir, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { request } from 'undici'
+import { afterAll, afterEach, describe, expect, test } from 'vitest'
+import { eventsOf, post } from '../support/gateway-under-test.ts'
+import { isAlive, whenGone } from '../support/processes.ts'
+import { QuiverProcess, type QuiverServer, startQuiver } from '../support/quiver-server.ts'
+
+let server: QuiverServer | undefined
+afterEach(() => server?.stop().then(() => undefined))
+
+const long = { inputs: '1, 2, 3, 4,', parameters: { max_new_tokens: 200, ignore_eos_token: true } }
+
+describe('SIGTERM and Ctrl-C', () => {
+  test.each(['SIGTERM', 'SIGINT'] as const)(
+    '%s lets a running stream finish, then ends everything with exit code 0',
+    async (signal) => {
+      server = await startQuiver()
+      const worker = await server.process.workerPid()
+      const response = await request(`${server.url}/generate_stream`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ ...long, parameters: { ...long.parameters, max_new_tokens: 24 } }),
+      })
+      const chunks = response.body[Symbol.asyncIterator]()
+      let text = String((await chunks.next()).value)
+      server.process.signal(signal)
+      for await (const chunk of { [Symbol.asyncIterator]: () => chunks }) text += chunk
+      const events = eventsOf(text)
+      expect(events).toHaveLength(24)
+      expect(events.at(-1)).toMatchObject({ generated_text: expect.any(String) })
+      expect(await server.process.exit).toEqual({ code: 0, signal: null })
+      expect(await isAlive(worker)).toBe(false)
+    },
+  )
+
+  test('a second signal ends everything at once', async () => {
+    server = await startQuiver()
+    const worker = await server.process.workerPid()
+    const running = post(`${server.url}/generate`, long).catch(() => undefined)
+    server.process.signal('SIGTERM')
+    await server.process.whenWritten(/Stopping/)
+    server.process.signal('SIGTERM')
+    expect((await server.process.exit).code).toBe(130)
+    await whenGone(worker, 2000)
+    await running
+  })
+
+  test('while the model is converted ends everything', async () => {
+    const cache = await mkdtemp(join(tmpdir(), 'quiver-cache-'))
+    const converting = await QuiverProcess.start({ env: { QUIVER_CACHE: cache, QUIVER_MODEL: await cachedModel() } })
+    await converting.whenWritten(/Converting/)
+    const worker = await converting.workerPid()
+    expect(await converting.stop()).toEqual({ code: 0, signal: null })
+    await whenGone(worker, 100)
+    await rm(cache, { recursive: true })
+  })
+})
+
+describe('kill -9', () => {
+  test('of the gateway ends the worker within two seconds, in the middle of a step', async () => {
+    server = await startQuiver()
+    const worker = await server.process.workerPid()
+    const running = Promise.all(Array.from({ length: 8 }, () => post(`${server?.url}/generate`, long).catch(() => undefined)))
+    await post(`${server.url}/generate`, { inputs: 'Hi', parameters: { max_new_tokens: 1 } })
+    server.process.signal('SIGKILL')
+    await whenGone(worker, 2000)
+    await running
+  })
+
+  test('of the gateway ends the worker within two seconds, in the middle of a conversion', async () => {
+    const cache = await mkdtemp(join(tmpdir(), 'quiver-cache-'))
+    const converting = await QuiverProcess.start({ env: { QUIVER_CACHE: cache, QUIVER_MODEL: await cachedModel() } })
+    await converting.whenWritten(/Converting/)
+    const worker = await converting.workerPid()
+    converting.signal('SIGKILL')
+    await whenGone(worker, 2000)
+    await converting.stop()
+    await rm(cache, { recursive: true })
+  })
+
+  test('of the worker: it is started again, and requests in the meantime are answered', async () => {
+    server = await startQuiver()
+    const first = await server.process.workerPid()
+    const answers = Array.from({ length: 4 }, () =>
+      post(`${server?.url}/generate`, { inputs: 'Hi', parameters: { max_new_tokens: 4 } }),
+    )
+    process.kill(first, 'SIGKILL')
+    answers.push(post(`${server.url}/generate`, { inputs: 'Hi', parameters: { max_new_tokens: 4 } }))
+    expect((await Promise.all(answers)).map(({ status }) => status)).toEqual(Array(5).fill(200))
+    expect(await server.process.workerPid()).not.toBe(first)
+    expect((await request(`${server.url}/health`)).statusCode).toBe(200)
+  })
+
+  test('of the worker in the middle of a stream: the stream ends with an error event', async () => {
+    server = await startQuiver()
+    const response = await request(`${server.url}/generate_stream`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(long),
+    })
+    let text = ''
+    for await (const chunk of response.body) {
+      if (text === '') process.kill(await server.process.workerPid(), 'SIGKILL')
+      text += chunk
+    }
+    expect(eventsOf(text).at(-1)).toMatchObject({ error_type: 'incomplete_generation' })
+    expect((await post(`${server.url}/generate`, { inputs: 'Hi', parameters: { max_new_tokens: 1 } })).status).toBe(200)
+  })
+})
+
+describe('a start that cannot succeed', () => {
+  const refused: QuiverProcess[] = []
+  afterAll(() => Promise.all(refused.map((one) => one.stop())))
+  const start = async (env: Record<string, string>) => {
+    const started = await QuiverProcess.start({ env })
+    refused.push(started)
+    return started
+  }
+
+  test('because the port is taken says so in one line before anything is downloaded', async () => {
+    const cache = await mkdtemp(join(tmpdir(), 'quiver-cache-'))
+    const holder = createServer()
+    await new Promise<void>((resolve) => holder.listen(0, '127.0.0.1', resolve))
+    const { port } = holder.address() as { port: number }
+    const started = await start({ QUIVER_PORT: String(port), QUIVER_CACHE: cache })
+    expect(await started.exit).toEqual({ code: 1, signal: null })
+    expect(started.output).toBe(
+      `quiver: cannot listen on 127.0.0.1:${port}: another program is listening there; choose another with --port or QUIVER_PORT\n`,
+    )
+    expect(await readdir(cache)).toEqual([])
+    holder.close()
+    await rm(cache, { recursive: true })
+  })
+
+  test('because the model does not exist ends with exit code 1 and that one message', async () => {
+    const started = await start({ QUIVER_MODEL: './no-such-model' })
+    expect(await started.exit).toEqual({ code: 1, signal: null })
+    expect(started.output).toMatch(/^quiver: .*no-such-model.*\n$/)
+  })
+
+  test('because a setting is wrong ends with exit code 2', async () => {
+    const started = await start({ QUIVER_DTYPE: 'int9' })
+    expect(await started.exit).toEqual({ code: 2, signal: null })
+    expect(started.output).toBe('quiver: QUIVER_DTYPE is "int9", but must be one of int8, int4, fp32\n')
+  })
+})
+
+/** The default model's file, which an earlier start has downloaded. */
+async function cachedModel(): Promise<string> {
+  const cache = process.env['QUIVER_CACHE'] ?? join(homedir(), '.cache/quiver')
+  const folder = join(cache, 'models/smollm2-135m-instruct')
+  const file = (await readdir(folder)).find((name) => name.endsWith('.gguf'))
+  return join(folder, file ?? '')
+}
