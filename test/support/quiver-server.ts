@@ -1,9 +1,20 @@
 /** Runs `quiver serve` as a user does: a real process with a data folder of its own and the shared model cache. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { childrenOf } from './processes.ts'
+
+/** Where this run of the tests keeps models, as `quiver serve` does by default. */
+export function cacheFolder(): string {
+  return outsideEnvironment()['QUIVER_CACHE'] ?? join(homedir(), '.cache/quiver')
+}
+
+function outsideEnvironment(): Record<string, string | undefined> {
+  return Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !name.startsWith('QUIVER_') || name === 'QUIVER_CACHE'),
+  )
+}
 
 export interface QuiverOptions {
   /** Beyond what the test itself runs with; `QUIVER_*` of the outside are not passed on, but for QUIVER_CACHE. */
@@ -42,10 +53,9 @@ export class QuiverProcess {
 
   static async start({ env = {}, args = [] }: QuiverOptions = {}): Promise<QuiverProcess> {
     const dataFolder = await mkdtemp(join(tmpdir(), 'quiver-data-'))
-    const outside = Object.entries(process.env).filter(([name]) => !name.startsWith('QUIVER_') || name === 'QUIVER_CACHE')
     const main = join(import.meta.dirname, '../../packages/cli/src/main.ts')
     const child = spawn(process.execPath, [main, 'serve', ...args], {
-      env: { ...Object.fromEntries(outside), QUIVER_PORT: '0', QUIVER_DATA: dataFolder, ...env },
+      env: { ...outsideEnvironment(), QUIVER_PORT: '0', QUIVER_DATA: dataFolder, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     })
     return new QuiverProcess(child, dataFolder)

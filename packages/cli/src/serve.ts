@@ -68,16 +68,17 @@ export async function serve(config: Config, io: ServeIo): Promise<number> {
       },
     },
   )
-  const stopped = onStopSignals(
-    () => {
+  const stopped = onStopSignals({
+    nowMs: clock.nowMs,
+    onFirst() {
       report.end()
       io.stderr.write('Stopping: running requests may finish. Press Ctrl-C again to stop at once.\n')
     },
-    () => {
+    onSecond() {
       supervisor.kill()
       process.exit(EXIT_AT_ONCE)
     },
-  )
+  })
   try {
     const first = await Promise.race([supervisor.start().then(() => 'ready'), stopped.then(() => 'stopped')])
     if (first === 'ready' && workers.info !== undefined) {

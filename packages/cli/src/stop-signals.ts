@@ -1,22 +1,29 @@
 const signals = ['SIGINT', 'SIGTERM'] as const
 
+/** `npm start` passes a Ctrl-C on that the terminal has already sent to everyone: what comes so soon is the same wish. */
+const SAME_WISH_MS = 500
+
+export interface StopActions {
+  /** Begins an orderly end. */
+  readonly onFirst: () => void
+  /** Ends at once: somebody does not want to wait. */
+  readonly onSecond: () => void
+  readonly nowMs: () => number
+}
+
 /**
  * Hears Ctrl-C and SIGTERM.
- * @param onFirst begins an orderly end
- * @param onSecond ends at once: somebody does not want to wait
  * @returns resolves at the first signal
  */
-export function onStopSignals(onFirst: () => void, onSecond: () => void): Promise<void> {
+export function onStopSignals({ onFirst, onSecond, nowMs }: StopActions): Promise<void> {
   return new Promise((resolve) => {
-    let count = 0
+    let firstAtMs: number | undefined
     const hear = () => {
-      count++
-      if (count > 1) {
-        onSecond()
-        return
-      }
-      onFirst()
-      resolve()
+      if (firstAtMs === undefined) {
+        firstAtMs = nowMs()
+        onFirst()
+        resolve()
+      } else if (nowMs() - firstAtMs > SAME_WISH_MS) onSecond()
     }
     for (const signal of signals) process.on(signal, hear)
   })

@@ -22,14 +22,15 @@ export async function runWorker(config: Config, home: string, log: Logger): Prom
   const tell = parentChannel()
   const stopping = new AbortController()
   let isReady = false
-  const stopped = onStopSignals(
-    () => {
+  const stopped = onStopSignals({
+    nowMs: performanceClock.nowMs,
+    onFirst() {
       stopping.abort()
       // A start that is called off has nothing to finish; what it was writing is written so that it may break off anywhere.
       if (!isReady) setTimeout(() => process.exit(0), CALL_OFF_MS)
     },
-    () => process.exit(1),
-  )
+    onSecond: () => process.exit(1),
+  })
   try {
     const worker = await createWorker(workerConfig(config, home), {
       clock: performanceClock,
