@@ -88,6 +88,34 @@ describe.each(['llama-fp32-tied', 'qwen2-bf16', 'qwen3-bf16'])('adapters on %s',
     if (first) await opened.engine.loadAdapter(0 as SlotIndex, first.packed)
   })
 
+  test('an adapter whose products overflow spoils nobody else’s answer', async () => {
+    const huge = randomAdapter(baseLayout(opened.engine.model), { seed: 7, rank: 8 })
+    for (const { a, b } of huge.packed.modules) for (const values of [a, b]) values.fill(3e38)
+    await opened.engine.loadAdapter(3 as SlotIndex, huge.packed)
+    const sequences: TestSequence[] = [3, -1, 0, 3, -1].map((slot, id) => ({ id, slot, tokens: PROMPT.slice(id) }))
+    for (const sequence of sequences) await stepLogprobs(opened.engine, stepRows(sequence))
+    const rows = sequences.flatMap(({ id, slot = -1, tokens }) => stepRows({ id, slot, tokens: [33] }, tokens.length))
+    const computed = await stepLogprobs(opened.engine, rows)
+    for (const [i, { slot = -1, tokens }] of sequences.entries()) {
+      if (slot === 3) expect(computed[i]?.[0]).toBeNaN()
+      else expect(largestDifference(expected([...tokens, 33], slot), computed[i] ?? [])).toBeLessThan(TOLERANCE)
+    }
+    release(...sequences.map(({ id }) => id))
+    // In the rows that were left, behind whose ends NaN still lies.
+    const next = [0, 1, 2].map((id) => ({ id, slot: id - 1, tokens: PROMPT.slice(0, 2) }))
+    for (const sequence of next) await stepLogprobs(opened.engine, stepRows(sequence))
+    const later = await stepLogprobs(
+      opened.engine,
+      next.flatMap(({ id, slot }) => stepRows({ id, slot, tokens: [33] }, 2)),
+    )
+    for (const [i, { slot }] of next.entries()) {
+      expect(largestDifference(expected([...PROMPT.slice(0, 2), 33], slot), later[i] ?? [])).toBeLessThan(TOLERANCE)
+    }
+    release(0, 1, 2)
+    const usual = adapters[3]
+    if (usual) await opened.engine.loadAdapter(3 as SlotIndex, usual.packed)
+  })
+
   test('keeps every other sequence’s answer when sequences leave from the middle of the batch', async () => {
     const sequences = [0, 1, 2, 3, 4].map((id) => ({ id, slot: id - 1, tokens: PROMPT.map((token) => token + id) }))
     for (const sequence of sequences) await stepLogprobs(opened.engine, stepRows(sequence))

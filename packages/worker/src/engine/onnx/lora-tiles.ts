@@ -2,7 +2,7 @@
  * Which rows share an adapter, laid out as the rectangle that batched products need: `tiles` × `width` rows, one adapter a
  * tile, padded by repeating a row whose result nobody reads. An adapter with many rows may fill several tiles: reading its
  * weights again is cheaper than padding every other adapter to its length. Rows of the base model all read one tile whose
- * weights are the pool's zero row.
+ * weights are the pool's zero row. Its input is one of theirs: zero times another adapter's overflow would be NaN.
  */
 
 /** Reading one tile's weights costs as much as computing this many rows with them (bench/engine, 576-wide rank 16). */
@@ -39,7 +39,7 @@ export function tileRows(slots: ArrayLike<number>, rankOf: (slot: number) => num
   const groups = [...bySlot]
   const width = chooseWidth(groups.map(([, rows]) => rows.length))
   const adapterTiles = countTiles(groups, width)
-  const tiles = adapterTiles + (baseRows.length > 0 || groups.length === 0 ? 1 : 0)
+  const tiles = adapterTiles + (baseRows.length > 0 ? 1 : 0)
   const layout = {
     tiles,
     width,
@@ -59,7 +59,9 @@ export function tileRows(slots: ArrayLike<number>, rankOf: (slot: number) => num
       }
     }
   }
-  for (const row of baseRows) layout.back[row] = adapterTiles * width
+  const basePlace = adapterTiles * width
+  layout.rows.fill(baseRows[0] ?? 0, basePlace)
+  for (const row of baseRows) layout.back[row] = basePlace
   return layout
 }
 
