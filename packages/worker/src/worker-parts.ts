@@ -33,7 +33,7 @@ export const defaultParts: WorkerParts = {
 
   createTokenizer,
 
-  createEngine: (model, config, { onProgress }) =>
+  createEngine: (model, config, { onProgress, signal }) =>
     createOnnxEngine({
       model,
       dtype: config.dtype,
@@ -48,6 +48,7 @@ export const defaultParts: WorkerParts = {
       cacheDir: path.join(config.cacheDir, 'graphs'),
       threads: config.threads,
       onProgress,
+      signal,
     }),
 
   createCache: async (engine, config, { clock, log, uniqueId }) =>

@@ -34,6 +34,6 @@ export function stopped(): ServingError {
 }
 
 /** @throws ServingError `client_closed` when the start was called off */
-export function throwIfStopped(signal: AbortSignal): void {
-  if (signal.aborted) throw stopped()
+export function throwIfStopped(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw stopped()
 }

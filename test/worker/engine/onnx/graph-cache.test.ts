@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest'
 import { cachedGraph } from '../../../../packages/worker/src/engine/onnx/graph-cache.ts'
 import type { OnnxEngineOptions } from '../../../../packages/worker/src/engine/onnx/onnx-engine.ts'
 import { testCapacity } from '../../../support/engine-under-test.ts'
@@ -18,6 +18,7 @@ afterEach(() => rm(cacheDir, { recursive: true, force: true }))
 
 async function options(change: Partial<OnnxEngineOptions> = {}): Promise<OnnxEngineOptions> {
   const model = await tinyModel('llama-fp32-tied').open()
+  onTestFinished(() => model.weights.close())
   return { model, dtype: 'int8', capacity: testCapacity, cacheDir, threads: 1, onProgress: () => {}, ...change }
 }
 
@@ -50,6 +51,19 @@ test('a build that fails leaves nothing behind', async () => {
   const { model } = await options()
   const broken = { ...model, weights: { ...model.weights, read: () => Promise.reject(new Error('the disk is gone')) } }
   await expect(cachedGraph(await options({ model: broken }), 'f16')).rejects.toThrow('the disk is gone')
+  expect(await readdir(cacheDir)).toEqual([])
+})
+
+test('a build that is called off stops after the layer in hand and leaves nothing behind', async () => {
+  const stop = new AbortController()
+  const layers: number[] = []
+  const onProgress = ({ done }: { done: number }): void => {
+    layers.push(done)
+    stop.abort()
+  }
+  const build = cachedGraph(await options({ onProgress, signal: stop.signal }), 'f16')
+  await expect(build).rejects.toMatchObject({ code: 'client_closed' })
+  expect(layers).toEqual([0])
   expect(await readdir(cacheDir)).toEqual([])
 })
 

@@ -3,7 +3,7 @@ import type { PackedAdapter, PackedArray, PackedDtype } from '@quiver/cache'
 import { type BaseLayout, type ModuleName, ServingError, type SlotIndex } from '@quiver/protocol'
 import { moduleGroups, poolA, poolB } from './module-groups.ts'
 
-/** How much of an adapter is copied in one turn of the event loop; about a millisecond. */
+/** How much of a slot is written in one turn of the event loop; about a millisecond. */
 const SLICE_BYTES = 4 * 1024 * 1024
 
 interface Pool {
@@ -78,20 +78,23 @@ export class AdapterPools {
         { adapter: packed.digest },
       )
     }
-    const present = new Set(packed.modules.map(({ layer, module }) => placeKey(layer, module)))
-    this.#ranks[slot] = 0
-    for (const [key, place] of this.#places) if (!present.has(key)) this.#zero(place, slot, 0, packed.rank)
-    let copied = 0
-    for (const { layer, module, rank, a, b } of packed.modules) {
-      const place = this.#places.get(placeKey(layer, module))
-      if (!place)
+    const modules = new Map(packed.modules.map((module) => [placeKey(module.layer, module.module), module]))
+    for (const [key, { layer, module }] of modules) {
+      if (!this.#places.has(key))
         throw new ServingError('internal', `the base has no module ${module} in layer ${layer}`, { adapter: packed.digest })
-      copyRows(place.a, this.#row(place.a, place.part, slot), a)
-      copyRows(place.b, this.#row(place.b, 0, slot), b)
-      this.#zero(place, slot, rank, packed.rank)
-      copied += a.byteLength + b.byteLength
-      if (copied >= SLICE_BYTES) {
-        copied = 0
+    }
+    this.#ranks[slot] = 0
+    let written = 0
+    for (const [key, place] of this.#places) {
+      const own = modules.get(key)
+      if (own !== undefined) {
+        copyRows(place.a, this.#row(place.a, place.part, slot), own.a)
+        copyRows(place.b, this.#row(place.b, 0, slot), own.b)
+      }
+      this.#zero(place, slot, own?.rank ?? 0, packed.rank)
+      written += packed.rank * (place.a.features + place.b.features) * place.a.values.BYTES_PER_ELEMENT
+      if (written >= SLICE_BYTES) {
+        written = 0
         await nextTurn()
       }
     }

@@ -19,6 +19,8 @@ import type { PackedDtype } from '@quiver/cache'
 import { writeF16 } from '@quiver/cache/format'
 import type { Dtype, Progress } from '@quiver/protocol'
 import type { ModelSpec, ModelWeights } from '../../model/model-spec.ts'
+import { throwIfStopped } from '../../model/sleep.ts'
+import { embeddingTensor, finalNormTensor, headTensor, layerTensor } from '../../model/tensor-names.ts'
 import { declareLoraInputs, type LoraInputs, loraDelta } from './lora-nodes.ts'
 import { type ModuleGroup, moduleGroups } from './module-groups.ts'
 import { type Attribute, OnnxModelBuilder } from './onnx-model.ts'
@@ -37,12 +39,11 @@ export interface GraphOptions {
   readonly file: WeightFile
   readonly dataFileName: string
   readonly onProgress: (progress: Progress) => void
+  /** Calls the building off, between two layers. */
+  readonly signal: AbortSignal | undefined
 }
 
 const MICROSOFT = 'com.microsoft'
-
-/** The name of a weight inside a layer, in Hugging Face's words. */
-const layerWeight = (layer: number, rest: string): string => `model.layers.${layer}.${rest}`
 
 /** @returns the encoded ModelProto; its weights are in `options.file` when this resolves. */
 export async function buildGraph(options: GraphOptions): Promise<Uint8Array> {
@@ -81,9 +82,9 @@ class GraphBuilder {
     let pending: string | undefined
     for (let layer = 0; layer < layerCount; layer += 1) {
       this.#progress(layer)
-      const first = await this.#norm(residual, pending, layerWeight(layer, 'input_layernorm.weight'))
+      const first = await this.#norm(residual, pending, layerTensor(layer, 'input_layernorm.weight'))
       const attention = await this.#attention(layer, first.normed, rotary)
-      const second = await this.#norm(first.sum, attention, layerWeight(layer, 'post_attention_layernorm.weight'))
+      const second = await this.#norm(first.sum, attention, layerTensor(layer, 'post_attention_layernorm.weight'))
       residual = second.sum
       pending = await this.#feedForward(layer, second.normed)
     }
@@ -93,7 +94,9 @@ class GraphBuilder {
     return model.encode()
   }
 
+  /** @throws ServingError `client_closed` when the building was called off */
   #progress(done: number): void {
+    throwIfStopped(this.#options.signal)
     this.#options.onProgress({ phase: 'convert', label: this.#spec.id, done, total: this.#spec.layerCount + 1, unit: 'steps' })
   }
 
@@ -111,7 +114,7 @@ class GraphBuilder {
   }
 
   async #embedding(): Promise<string> {
-    const name = 'model.embed_tokens.weight'
+    const name = embeddingTensor
     const shape = [this.#spec.vocabSize, this.#spec.hiddenSize]
     const values = await this.#read(name)
     if (this.#options.dtype === 'fp32') {
@@ -183,7 +186,7 @@ class GraphBuilder {
     const shaped = await Promise.all(
       (['q_norm', 'k_norm'] as const).map(async (norm, i) => {
         const heads = model.node('Reshape', [parts[i] as string, model.constant([-1, headDim])])
-        const weight = await this.#vector(layerWeight(layer, `self_attn.${norm}.weight`))
+        const weight = await this.#vector(layerTensor(layer, `self_attn.${norm}.weight`))
         return model.node('SimplifiedLayerNormalization', [heads, weight], { axis: -1, epsilon: { float: rmsNormEps } })
       }),
     )
@@ -205,10 +208,10 @@ class GraphBuilder {
 
   /** One product for all modules of a group, their biases, and what the adapters add. */
   async #product(layer: number, group: ModuleGroup, x: string, parent: string, bias: boolean): Promise<string> {
-    const names = group.modules.map((module) => layerWeight(layer, `${parent}.${module}`))
+    const names = group.modules.map((module) => layerTensor(layer, `${parent}.${module}`))
     const parts = await Promise.all(names.map((name) => this.#read(`${name}.weight`)))
     const weight = concatenated(parts)
-    const label = layerWeight(layer, group.name)
+    const label = layerTensor(layer, group.name)
     let y = await this.#linear(label, x, weight, this.#inFeatures(group))
     if (bias) {
       const values = concatenated(await Promise.all(names.map((name) => this.#read(`${name}.bias`))))
@@ -255,8 +258,8 @@ class GraphBuilder {
     const model = this.#model
     const { vocabSize, hiddenSize, tiedEmbeddings } = this.#spec
     const rows = [residual, pending ?? ''].map((part) => model.node('Gather', [part, 'wanted']))
-    const { normed } = await this.#norm(rows[0] as string, rows[1], 'model.norm.weight')
-    const weight = await this.#read(tiedEmbeddings ? 'model.embed_tokens.weight' : 'lm_head.weight')
+    const { normed } = await this.#norm(rows[0] as string, rows[1], finalNormTensor)
+    const weight = await this.#read(tiedEmbeddings ? embeddingTensor : headTensor)
     // The head decides between near equals: it stays at 8 bits when the layers have 4.
     const dtype = this.#options.dtype === 'int4' ? 'int8' : this.#options.dtype
     const logits = await this.#linear('lm_head', normed, weight, hiddenSize, dtype)

@@ -38,6 +38,7 @@ export async function cachedGraph(options: OnnxEngineOptions, packedDtype: Packe
         file,
         dataFileName: WEIGHTS,
         onProgress: options.onProgress,
+        signal: options.signal,
       })
       await file.finish()
     } catch (error) {

@@ -107,22 +107,29 @@ export class GraphRun {
   #bindKv(firstRow: number, batch: number): void {
     const key = `${firstRow}+${batch}`
     if (key === this.#kvRows) return
-    this.#kvRows = key
+    // Until all layers are bound: a run after a failure in between must not take some of them from other rows.
+    this.#kvRows = ''
     const { kv } = this.#parts
     const shape = this.#parts.kvShape(batch)
     for (const [i, array] of kv.arrays.entries()) {
       const name = `${i % 2 === 0 ? 'key' : 'value'}.${i >> 1}`
-      this.#bind('input', name, 'f32', shape, kv.view(array, firstRow, batch))
-      const tensor = this.#bound.get(name)
-      if (tensor) this.#binding.bindOutput(`new_${name}`, tensor)
+      const tensor = this.#bind('input', name, 'f32', shape, kv.view(array, firstRow, batch))
+      this.#binding.bindOutput(`new_${name}`, tensor)
     }
+    this.#kvRows = key
   }
 
-  #bind(direction: 'input' | 'output', name: string, type: ElementType, shape: readonly number[], data: TensorData): void {
+  #bind(direction: 'input' | 'output', name: string, type: ElementType, shape: readonly number[], data: TensorData): Tensor {
     const tensor = this.#parts.runtime.tensor(type, shape, data)
-    if (direction === 'input') this.#binding.bindInput(name, tensor)
-    else this.#binding.bindOutput(name, tensor)
+    try {
+      if (direction === 'input') this.#binding.bindInput(name, tensor)
+      else this.#binding.bindOutput(name, tensor)
+    } catch (error) {
+      tensor.release()
+      throw error
+    }
     this.#bound.get(name)?.release()
     this.#bound.set(name, tensor)
+    return tensor
   }
 }

@@ -2,6 +2,7 @@ import { strict as assert } from 'node:assert'
 import type { PackedAdapter, PackedDtype } from '@quiver/cache'
 import type { Dtype, Progress, SequenceId, SlotIndex } from '@quiver/protocol'
 import { baseLayout, type ModelSpec, type ModelWeights } from '../../model/model-spec.ts'
+import { throwIfStopped } from '../../model/sleep.ts'
 import type { Capacity, Engine, EngineStep, RowOutput, StepResult } from '../engine.ts'
 import { AdapterPools } from './adapter-pools.ts'
 import { cachedGraph } from './graph-cache.ts'
@@ -18,6 +19,8 @@ export interface OnnxEngineOptions {
   readonly cacheDir: string
   readonly threads: number
   readonly onProgress: (progress: Progress) => void
+  /** Calls the making off: between two layers while the graph is built, or when the session is there. */
+  readonly signal?: AbortSignal
   /** Writes a trace of every node; for profiling only. */
   readonly profilePrefix?: string
 }
@@ -29,20 +32,30 @@ export function packedDtype(dtype: Dtype): PackedDtype {
 
 /**
  * The base model on ONNX Runtime's CPU provider. Builds the graph unless it is cached, then loads it.
- * @throws ServingError `not_found`, `invalid_request` from the weights; `internal` from ONNX Runtime
+ * @throws ServingError `not_found`, `invalid_request` from the weights; `internal` from ONNX Runtime; `client_closed` when
+ * called off. Nothing is left open then
  * @example const engine = await createOnnxEngine({ model, dtype: 'int8', capacity, cacheDir, threads: 2, onProgress })
  */
 export async function createOnnxEngine(options: OnnxEngineOptions): Promise<Engine> {
   const graph = await cachedGraph(options, packedDtype(options.dtype))
-  const runtime = loadOnnxRuntime()
   const { id } = options.model.spec
-  options.onProgress({ phase: 'load', label: id, done: 0, total: 1, unit: 'steps' })
-  const session = await runtime.createSession(graph, {
-    threads: options.threads,
-    ...(options.profilePrefix ? { profilePrefix: options.profilePrefix } : {}),
-  })
-  options.onProgress({ phase: 'load', label: id, done: 1, total: 1, unit: 'steps' })
-  return new OnnxEngine(options, runtime, session)
+  const progress = (done: number) => options.onProgress({ phase: 'load', label: id, done, total: 1, unit: 'steps' })
+  progress(0)
+  const runtime = loadOnnxRuntime()
+  let session: Session | undefined
+  try {
+    session = await runtime.createSession(graph, {
+      threads: options.threads,
+      ...(options.profilePrefix ? { profilePrefix: options.profilePrefix } : {}),
+    })
+    throwIfStopped(options.signal)
+    progress(1)
+    return new OnnxEngine(options, runtime, session)
+  } catch (error) {
+    session?.close()
+    runtime.close()
+    throw error
+  }
 }
 
 class OnnxEngine implements Engine {
@@ -57,7 +70,7 @@ class OnnxEngine implements Engine {
   readonly #decode: GraphRun
   readonly #prefill: GraphRun
   #logprobs = new Float32Array(0)
-  #stepping = false
+  #state: 'idle' | 'stepping' | 'closed' = 'idle'
 
   constructor(options: OnnxEngineOptions, runtime: OnnxRuntime, session: Session) {
     const { spec } = options.model
@@ -91,8 +104,8 @@ class OnnxEngine implements Engine {
   }
 
   async step(step: EngineStep): Promise<StepResult> {
-    assert(!this.#stepping, 'one step at a time')
-    this.#stepping = true
+    assert(this.#state === 'idle', 'one step at a time, and none after the end')
+    this.#state = 'stepping'
     try {
       const { decode, prefill } = splitStep(step)
       const results = new Map<number, RowOutput>()
@@ -105,16 +118,20 @@ class OnnxEngine implements Engine {
         return output
       })
     } finally {
-      this.#stepping = false
+      this.#state = 'idle'
     }
   }
 
   release(sequence: SequenceId): void {
-    assert(!this.#stepping, 'a sequence is not released during a step')
+    assert(this.#state !== 'stepping', 'a sequence is not released during a step')
     this.#kv.release(sequence)
   }
 
   async close(): Promise<void> {
+    // The run in progress would read memory that is given back here.
+    assert(this.#state !== 'stepping', 'the engine is not closed during a step')
+    if (this.#state === 'closed') return
+    this.#state = 'closed'
     this.#decode.close()
     this.#prefill.close()
     this.#session.close()
@@ -146,6 +163,7 @@ class OnnxEngine implements Engine {
     )
     for (const { sequence, rows: own } of sequences) {
       assert(own[0]?.position === this.#kv.length(sequence), 'a sequence goes on where it stopped')
+      assert(this.#kv.length(sequence) + length <= this.#kv.capacity, 'a sequence fits into its row of the cache')
     }
     const input: RunInput = {
       tokens: Int32Array.from(rows, (row) => row.token),
