@@ -1,0 +1,5 @@
+import type { Bench } from './bench.ts'
+import { engineBench } from './engine/engine-bench.ts'
+
+/** Every bench by its name, in the order of docs/benchmarks.md. */
+export const benches: ReadonlyMap<string, Bench> = new Map([engineBench].map((bench) => [bench.name, bench]))
