@@ -69,7 +69,7 @@ export async function measureWholeRequest(context: BenchContext, served: ServedA
       if (isCounted) inference.add(subject, Number(response.headers.get('x-inference-time')))
     })
   }
-  const rounds = (context.quick ? 5 : 40) + WARM_UP_ROUNDS
+  const rounds = (context.quick ? 5 : 25) + WARM_UP_ROUNDS
   context.progress(`whole requests: ${rounds} each`)
   const samples = await interleave(
     ['gateway base', 'engine base', 'gateway adapter', 'engine adapter'] as const,
