@@ -52,6 +52,7 @@ export class BatchHarness {
       loop: this.loop,
       createSampler: () => greedy(),
       createStops: (stops) => endsWith(stops),
+      vocabSize: this.engine.model.vocabSize,
       inputTokens: inputTokens ?? totalTokens - 1,
       totalTokens,
       waitingLimit,

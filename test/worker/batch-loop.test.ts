@@ -302,6 +302,16 @@ describe('failures', () => {
     expect(await broken.end).toMatchObject({ code: 'internal', message: expect.stringMatching(/no finite probabilities/) })
     expect(await whole.end).toMatchObject({ type: 'done' })
   })
+
+  it('of a prompt without finite numbers end it before its details, which no reader could parse', async () => {
+    const { engine } = start({ neverEnds: true })
+    const original = engine.step.bind(engine)
+    engine.step = async (step) =>
+      (await original(step)).map((output) => ({ ...output, logprobs: output.logprobs.map(() => Number.NaN) }))
+    const run = harness.run({ prefillDetails: true })
+    expect(await run.end).toMatchObject({ code: 'internal', message: expect.stringMatching(/no finite probabilities/) })
+    expect(run.events.map(({ type }) => type)).toEqual(['accepted', 'error'])
+  })
 })
 
 describe('details', () => {
@@ -355,6 +365,19 @@ describe('draining and closing', () => {
 
   it('drain of an idle worker resolves', async () => {
     await start().service.drain()
+  })
+
+  it('drain of a worker that is closed, or has broken down, resolves', async () => {
+    const { loop, service, engine } = start()
+    await loop.close()
+    await service.drain()
+    start()
+    for (let index = 0; index < 3; index++) harness.engine.failNextStep(new Error(`failure ${index}`))
+    for (let index = 0; index < 3; index++) await harness.run().end
+    await harness.turns()
+    expect(harness.fatal).toHaveLength(1)
+    await harness.service.drain()
+    expect(engine.held).toEqual([])
   })
 
   it('close ends everything after the step in progress', async () => {

@@ -122,8 +122,9 @@ export class BatchLoop {
     this.#post({ type: 'cancelled', id })
   }
 
-  /** Resolves once nothing waits or runs. */
+  /** Resolves once nothing waits or runs, at the latest with the loop's end. */
   whenEmpty(): Promise<void> {
+    if (this.#phase !== 'open') return this.#ended
     return new Promise((resolve) => {
       this.#whenEmpty.push(resolve)
       this.#wakeUp.ring()

@@ -2,7 +2,9 @@ import { type RunRequest, ServingError } from '@quiver/protocol'
 import type { Tokenizer } from './tokenizer/tokenizer.ts'
 
 export interface PromptLimits {
-  readonly tokenizer: Pick<Tokenizer, 'encode'>
+  readonly tokenizer: Pick<Tokenizer, 'encode' | 'leastTokens'>
+  /** Tokens that the model knows; some tokenizers have more. */
+  readonly vocabSize: number
   /** Longest prompt in tokens. */
   readonly inputTokens: number
   /** Prompt and answer together in tokens. */
@@ -16,24 +18,37 @@ export interface PromptLimits {
  */
 export function promptOf(
   request: Pick<RunRequest, 'inputs' | 'truncate' | 'maxNewTokens'>,
-  { tokenizer, inputTokens, totalTokens }: PromptLimits,
+  { tokenizer, vocabSize, inputTokens, totalTokens }: PromptLimits,
 ): { readonly promptIds: readonly number[]; readonly maxNewTokens: number } {
+  // Tokens are made on the event loop's thread: megabytes that cannot fit are refused before.
+  const least = request.truncate === undefined ? tokenizer.leastTokens(request.inputs) : 0
+  if (least > totalTokens) throw tooMany(`at least ${least}`, request.maxNewTokens ?? 0, totalTokens)
   const ids = tokenizer.encode(request.inputs)
   const promptIds = request.truncate === undefined ? ids : ids.slice(-request.truncate)
   if (promptIds.length === 0) throw new ServingError('invalid_parameters', '`inputs` cannot be empty')
   const maxNewTokens = request.maxNewTokens ?? Math.max(0, totalTokens - promptIds.length)
-  if (promptIds.length + maxNewTokens > totalTokens) {
-    throw new ServingError(
-      'invalid_parameters',
-      `\`inputs\` tokens + \`max_new_tokens\` must be <= ${totalTokens}. ` +
-        `Given: ${promptIds.length} \`inputs\` tokens and ${maxNewTokens} \`max_new_tokens\``,
-    )
-  }
+  if (promptIds.length + maxNewTokens > totalTokens) throw tooMany(String(promptIds.length), maxNewTokens, totalTokens)
   if (promptIds.length > inputTokens) {
     throw new ServingError(
       'invalid_parameters',
       `\`inputs\` must have less than ${inputTokens} tokens. Given: ${promptIds.length}`,
     )
   }
+  // The engine would fail on it, and with it everybody's step.
+  const stranger = promptIds.find((id) => id >= vocabSize)
+  if (stranger !== undefined) {
+    throw new ServingError(
+      'invalid_parameters',
+      `\`inputs\` hold token ${stranger} of the tokenizer, but the model has only ${vocabSize} tokens: leave its text out`,
+    )
+  }
   return { promptIds, maxNewTokens }
+}
+
+function tooMany(given: string, maxNewTokens: number, totalTokens: number): ServingError {
+  return new ServingError(
+    'invalid_parameters',
+    `\`inputs\` tokens + \`max_new_tokens\` must be <= ${totalTokens}. ` +
+      `Given: ${given} \`inputs\` tokens and ${maxNewTokens} \`max_new_tokens\``,
+  )
 }

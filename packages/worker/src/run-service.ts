@@ -24,6 +24,8 @@ export interface RunServiceDeps {
   readonly timers: Timers
   readonly createSampler: (parameters: SamplingParameters, promptIds: readonly number[]) => TokenChooser
   readonly createStops: (stops: readonly string[]) => StopWatch
+  /** Tokens that the model knows. */
+  readonly vocabSize: number
   /** Longest prompt, and prompt and answer together, in tokens. */
   readonly inputTokens: number
   readonly totalTokens: number

@@ -50,6 +50,7 @@ export async function createWorker(config: WorkerConfig, deps: WorkerDeps): Prom
       loop,
       createSampler: (parameters, promptIds) => createSampler(parameters, promptIds, sampling),
       createStops: createStopSequences,
+      vocabSize: base.spec.vocabSize,
       inputTokens: info.limits.inputTokens,
       totalTokens: info.limits.totalTokens,
       waitingLimit: limits.waitingSequences,

@@ -102,6 +102,43 @@ describe.each(['smollm2', 'llama3', 'llama2'] as const)('%s', (name) => {
   })
 })
 
+describe('the fewest tokens of a text', () => {
+  // Of the small tokenizers, these two spell characters: nothing is certain of them.
+  it.each(allTokenizers)(`are never more than it has (%s, SEED=${seed})`, (name) => {
+    const tokenizer = loadTokenizer(name)
+    const pieces = fc.constantFrom(
+      'a',
+      ' ',
+      'e\u0301',
+      '\u1100\u1161',
+      '<|im_start|>',
+      '<|eot_id|>',
+      'function',
+      '\ud800',
+      '\0',
+      '世',
+    )
+    const unit = fc.oneof(pieces, fc.string({ unit: 'binary', maxLength: 3 }))
+    fc.assert(
+      fc.property(fc.array(unit, { maxLength: 60 }), (units) => {
+        const text = units.join('')
+        expect(tokenizer.leastTokens(text)).toBeLessThanOrEqual(tokenizer.encode(text).length)
+      }),
+      { seed, numRuns: 200 },
+    )
+    for (const id of Array.from({ length: tokenizer.vocabSize }).keys()) {
+      const text = tokenizer.decode([id], { keepSpecial: true })
+      expect(tokenizer.leastTokens(text)).toBeLessThanOrEqual(Math.max(1, tokenizer.encode(text).length))
+    }
+  })
+
+  it('of two megabytes are beyond any context, and found without making them', () => {
+    for (const unit of ['lorem ipsum ', 'a', ' ', '0123456789']) {
+      expect(smollm2.leastTokens(unit.repeat(2 ** 21 / unit.length))).toBeGreaterThan(8_192)
+    }
+  })
+})
+
 describe('tokens around a text', () => {
   it('puts a BOS where the model does', () => {
     const tokenizer = loadTokenizer('llama3')

@@ -145,6 +145,7 @@ function notePrompt({ sequence, work, outputs }: RowsDone): void {
     if (next === undefined) return
     const logprob = outputs.get(work.firstRow + index)?.logprobs[next]
     assert(logprob !== undefined, `the engine left out a prompt row of sequence ${sequence.id}`)
+    if (!Number.isFinite(logprob)) throw notFinite()
     sequence.notePromptLogprob(logprob)
   }
 }
@@ -162,9 +163,7 @@ function sendPrompt(sequence: Sequence, { tokenizer }: StepDeps): void {
 function takeToken(batch: Batch, sequence: Sequence, output: RowOutput, deps: StepDeps): void {
   const { sampler, stops, text, sink } = sequence.init
   const { id, logprob } = sampler.choose(output)
-  if (!Number.isFinite(logprob)) {
-    throw new ServingError('internal', 'the model gave no finite probabilities; the adapter may hold values out of range')
-  }
+  if (!Number.isFinite(logprob)) throw notFinite()
   sampler.accept(id)
   const nowMs = deps.clock.nowMs()
   sequence.push(id, nowMs)
@@ -182,6 +181,10 @@ function takeToken(batch: Batch, sequence: Sequence, output: RowOutput, deps: St
   if (reason === undefined) return
   const done = sequence.doneEvent({ reason, text: deps.tokenizer.decode(sequence.generatedIds), nowMs })
   end(batch, sequence, reason, done, deps)
+}
+
+function notFinite(): ServingError {
+  return new ServingError('internal', 'the model gave no finite probabilities; the adapter may hold values out of range')
 }
 
 /** Length is tested first, as LoRAX does: if the last allowed token is the end of the text, the reason is `length`. */

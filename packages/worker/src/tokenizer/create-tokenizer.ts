@@ -3,6 +3,7 @@ import { createAddedTokenSplitter } from './added-tokens.ts'
 import { createBytePairEncoder } from './byte-pair-encoder.ts'
 import { createChatTemplate } from './chat-template.ts'
 import { toTokenizerJson } from './gguf-tokenizer.ts'
+import { createLeastTokens } from './least-tokens.ts'
 import { createNormalizer } from './normalizer.ts'
 import { readSurroundings } from './post-processor.ts'
 import { createPreTokenizer } from './pre-tokenizer.ts'
@@ -33,6 +34,7 @@ export function createTokenizer(files: TokenizerFiles, deps: TokenizerDeps): Tok
     vocabSize: tokens.vocabSize,
     eosTokenIds: eosTokenIds(files, specialTokens, description),
     encode: createEncode(description),
+    leastTokens: createLeastTokens(description),
     decode: (ids, { keepSpecial = false } = {}) => decodeTokens(keepSpecial ? ids : ids.filter((id) => !special.has(id)), tokens),
     isSpecial: (id) => special.has(id),
     stream: () => createTokenStream(tokens),

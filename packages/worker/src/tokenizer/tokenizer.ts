@@ -7,6 +7,8 @@ export interface Tokenizer {
    * tokenizer does, and with `addSpecial: false` (a rendered chat template, which writes its own) not at all.
    */
   encode(text: string, options?: { readonly addSpecial?: boolean }): number[]
+  /** A quick lower bound of how many tokens `encode` gives; 0 where none is certain. */
+  leastTokens(text: string): number
   /** Decodes whole tokens; special ones are left out unless asked for. */
   decode(ids: readonly number[], options?: { readonly keepSpecial?: boolean }): string
   isSpecial(id: number): boolean
