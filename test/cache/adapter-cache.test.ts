@@ -226,6 +226,28 @@ describe('the adapter cache', () => {
     expect(fresh.packed.modules[0]?.b).not.toEqual(before.modules[0]?.b)
   })
 
+  it('finds a registered adapter in the store after a local folder of the same content has gone', async () => {
+    const { cache, register, place, localRoot } = await cacheUnderTest({ diskBytes: 0 })
+    const registered = await register(4)
+    await place('mine', { alpha: 4 })
+    const local = await cache.resolve({ kind: 'local', path: 'mine' })
+    expect(local.digest).toBe(registered.digest)
+    await rm(join(localRoot, 'mine'), { recursive: true })
+    const lease = cache.lease(registered)
+    await lease.ready
+    lease.release()
+  })
+
+  it('says of a local adapter whose folder has gone what is wrong there, not that the store lacks it', async () => {
+    const { cache, place, localRoot } = await cacheUnderTest({ diskBytes: 0 })
+    await place('mine', { alpha: 4 })
+    const local = await cache.resolve({ kind: 'local', path: 'mine' })
+    await rm(join(localRoot, 'mine'), { recursive: true })
+    const lease = cache.lease(local)
+    await expect(lease.ready).rejects.toThrow('there is no adapter at "mine"')
+    lease.release()
+  })
+
   it('S13 a local folder with a layer missing is refused, and nothing of it stays', async () => {
     const { cache, place, cacheDir } = await cacheUnderTest()
     await place('bad', { layers: [0] })

@@ -192,8 +192,23 @@ class TieredCache implements AdapterCache {
     await this.#loader.settled()
   }
 
+  /** A folder where this content was seen, then the store: the folder may have gone, and the content may be registered too. */
   #originOf(digest: AdapterDigest): OriginAdapter {
-    return this.#localByDigest.get(digest) ?? this.#stored.at(digest)
+    const stored = this.#stored.at(digest)
+    const local = this.#localByDigest.get(digest)
+    if (local === undefined) return stored
+    const fetch: OriginAdapter['fetch'] = async (signal) => {
+      try {
+        return await local.fetch(signal)
+      } catch (fromFolder) {
+        if (signal.aborted) throw fromFolder
+        if (this.#localByDigest.peek(digest) === local) this.#localByDigest.delete(digest)
+        return await stored.fetch(signal).catch((fromStore: unknown) => {
+          throw toServingError(fromStore).code === 'adapter_not_found' ? fromFolder : fromStore
+        })
+      }
+    }
+    return { digest, fetch }
   }
 
   /** One load for all who wait. Everything but an abort counts for or against the adapter. */
