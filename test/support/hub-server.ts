@@ -16,6 +16,8 @@ export interface HubRepo {
   readonly refs: Record<string, string>
   /** Who may read: everybody, holders of the token, or nobody (terms not accepted). */
   readonly access?: 'open' | 'private' | 'gated'
+  /** The name under which a file is listed, for hubs that lie. */
+  readonly listedAs?: (name: string) => string
 }
 
 export interface HubRequest {
@@ -81,7 +83,8 @@ export async function startHub(repos: Readonly<Record<string, HubRepo>>): Promis
         likes: 0,
         lastModified: '2026-01-01T00:00:00.000Z',
       })
-    if (kind === 'tree') return await sendTree(response, folder, { url, endpoint: hub.endpoint })
+    if (kind === 'tree')
+      return await sendTree(response, folder, { url, endpoint: hub.endpoint, listedAs: repo.listedAs ?? ((file) => file) })
     return await sendFile(response, { folder, commit, file: file.join('/'), cdn: cdnEndpoint, range: seen.range, fault })
   }
   const listen = async (origin: 'hub' | 'cdn'): Promise<{ server: Server; endpoint: string }> => {
@@ -129,7 +132,11 @@ function commitOf(repo: HubRepo, revision: string): string | undefined {
   return Object.hasOwn(repo.commits, revision) ? revision : repo.refs[revision]
 }
 
-async function sendTree(response: ServerResponse, folder: string, at: { url: URL; endpoint: string }): Promise<void> {
+async function sendTree(
+  response: ServerResponse,
+  folder: string,
+  at: { url: URL; endpoint: string; listedAs: (name: string) => string },
+): Promise<void> {
   const names = (await readdir(folder)).toSorted()
   const start = Number(at.url.searchParams.get('cursor') ?? 0)
   const entries = []
@@ -138,7 +145,7 @@ async function sendTree(response: ServerResponse, folder: string, at: { url: URL
     const lfs = { oid: createHash('sha256').update(bytes).digest('hex'), size: bytes.length, pointerSize: 130 }
     entries.push({
       type: 'file',
-      path: name,
+      path: at.listedAs(name),
       size: bytes.length,
       oid: gitId(bytes),
       ...(bytes.length > LFS_BYTES ? { lfs } : {}),

@@ -116,6 +116,17 @@ describe('a download', () => {
     expect(hub.requests).toEqual([])
   })
 
+  it.each(['../../../stolen.gguf', '/tmp/stolen.gguf', 'sub/stolen.gguf', '..\\stolen.gguf', '..'])(
+    'takes no file that the hub lists as %s',
+    async (listed) => {
+      const folder = await temporaryFolder()
+      await writeFile(path.join(folder, 'model.gguf'), 'x'.repeat(100))
+      const { source, deps, hub } = await setUp({ repo: { commits: { [FIRST]: folder }, listedAs: () => listed } })
+      await expect(downloadFromHub(reference, source, deps)).rejects.toThrow('acme/tiny holds no model that can be read')
+      expect(hub.requests.some((request) => request.path.includes('/resolve/'))).toBe(false)
+    },
+  )
+
   it('follows a branch to its new commit', async () => {
     const { source, deps, repo } = await setUp({
       repo: { commits: { [FIRST]: tinyModel('qwen2-bf16').path, [SECOND]: tinyModel('qwen3-bf16').path }, refs: { main: FIRST } },

@@ -27,6 +27,9 @@ export interface HubFile {
   readonly digest: { readonly kind: 'sha256' | 'git'; readonly hex: string }
 }
 
+/** Of a file in the root folder: no separator, no `.` and `..`. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is kept out.
+const PLAIN_NAME = /^(?!\.{1,2}$)[^/\\:\u0000-\u001f]{1,255}$/
 /** More files than any model's root folder has. */
 const MAX_FILES = 10_000
 
@@ -62,12 +65,12 @@ export class HubClient {
     })
   }
 
-  /** The files of the root folder. */
+  /** The files of the root folder. What a hub lists under another name than a plain one never becomes a path on this machine. */
   async listFiles(repo: string, commit: string): Promise<HubFile[]> {
     return await this.#call({ repo, revision: commit }, async () => {
       const files: HubFile[] = []
       for await (const entry of listFiles({ repo, revision: commit, hubUrl: this.#endpoint, fetch: this.#fetch })) {
-        if (entry.type !== 'file') continue
+        if (entry.type !== 'file' || !PLAIN_NAME.test(entry.path)) continue
         if (files.length >= MAX_FILES) throw new ServingError('invalid_request', `${repo} has more than ${MAX_FILES} files`)
         const digest =
           entry.lfs === undefined

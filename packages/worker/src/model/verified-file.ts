@@ -26,7 +26,8 @@ export async function writeHashed(content: Readable, file: string, signal: Abort
     for await (const chunk of content) {
       signal.throwIfAborted()
       hash.update(chunk)
-      await handle.write(chunk)
+      // Not `write`, which may write less than it was given.
+      await handle.appendFile(chunk)
     }
     await handle.sync()
   } finally {
