@@ -14,6 +14,7 @@
 import type { PackedDtype } from '@quiver/cache'
 import { type ModuleGroup, moduleGroups, poolA, poolB } from './module-groups.ts'
 import type { OnnxModelBuilder } from './onnx-model.ts'
+import { elementType } from './ort.ts'
 
 export interface LoraInputs {
   readonly packedDtype: PackedDtype
@@ -44,15 +45,18 @@ interface LoraSite {
 /** @returns the name of the delta, [rows, Σout]. */
 export function loraDelta(model: OnnxModelBuilder, inputs: LoraInputs, site: LoraSite): string {
   const { layer, group, x, inFeatures, outFeatures } = site
+  const moduleCount = group.modules.length
+  const zero = zeroAfter(model, x)
+  const indexes = new Map([1, moduleCount].map((size) => [size, model.node('Add', [loraIndex(size), zero])]))
   const gathered = (pool: string, size: number, features: number): string => {
     model.input(pool, inputs.packedDtype, [`pool_rows_${size}`, features])
-    const rows = model.node('Gather', [pool, loraIndex(size)])
-    return inputs.packedDtype === 'f16' ? model.node('Cast', [rows], { to: 1 }) : rows
+    const rows = model.node('Gather', [pool, indexes.get(size) ?? ''])
+    return inputs.packedDtype === 'f16' ? model.node('Cast', [rows], { to: elementType.f32 }) : rows
   }
   const tiled = model.node('Gather', [x, 'lora_rows'])
-  const a = gathered(poolA(layer, group), group.modules.length, inFeatures)
+  const a = gathered(poolA(layer, group), moduleCount, inFeatures)
   const shrunk = model.node('FusedMatMul', [tiled, a], { transB: 1 }, 'com.microsoft')
-  const parts = group.modules.length === 1 ? [shrunk] : model.fresh(group.modules.length, 'shrunk')
+  const parts = moduleCount === 1 ? [shrunk] : model.fresh(moduleCount, 'shrunk')
   if (parts.length > 1) model.nodeInto('Split', [shrunk], parts, { axis: 2, num_outputs: parts.length })
   const expanded = group.modules.map((module, i) => {
     const b = gathered(poolB(layer, module), 1, outFeatures[i] as number)
@@ -62,4 +66,13 @@ export function loraDelta(model: OnnxModelBuilder, inputs: LoraInputs, site: Lor
   const total = outFeatures.reduce((sum, features) => sum + features, 0)
   const flat = model.node('Reshape', [whole, model.constant([-1, total])])
   return model.node('Gather', [flat, 'lora_back'])
+}
+
+/**
+ * A zero that is known only once `x` is. Without it the gathers depend on nothing but the step's inputs, and ONNX Runtime
+ * runs those of all layers before the first product: every adapter of the batch lies in memory whole, and cold in the caches.
+ */
+function zeroAfter(model: OnnxModelBuilder, x: string): string {
+  const rowCount = model.node('Shape', [x], { start: 0, end: 1 })
+  return model.node('Cast', [model.node('Mul', [rowCount, model.constant([0])])], { to: elementType.i32 })
 }
