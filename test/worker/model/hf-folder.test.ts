@@ -105,19 +105,19 @@ describe('a damaged folder is refused and the message names the file', () => {
       single,
       async (f) =>
         writeFile(path.join(f, 'model.safetensors'), (await readFile(path.join(f, 'model.safetensors'))).subarray(0, -10)),
-      /its tensors end at byte \d+, but the file has \d+/,
+      /model\.safetensors is not a readable safetensors file: the file is 10 bytes short/,
     ],
     [
       'a header beyond the file',
       single,
       (f) => writeFile(path.join(f, 'model.safetensors'), Buffer.from('ffff000000000000', 'hex')),
-      /header has 65535 bytes, but the file only 8/,
+      /announces a header of 65535 bytes; the file has 8/,
     ],
     [
       'an endless header',
       single,
       (f) => writeFile(path.join(f, 'model.safetensors'), Buffer.from('ffffffffffffff7f', 'hex')),
-      /header would have 9223372036854775807 bytes/,
+      /announces a header of 9223372036854775807 bytes; the limit is 104857600/,
     ],
     [
       'a type that cannot be read',
@@ -129,7 +129,24 @@ describe('a damaged folder is refused and the message names the file', () => {
       'a shape that the bytes do not fill',
       single,
       (f) => editHeader(path.join(f, 'model.safetensors'), (h) => Object.assign(h['model.norm.weight'] ?? {}, { shape: [65] })),
-      /tensor model\.norm\.weight of BF16 \[65\] cannot take 128 bytes/,
+      /tensor "model\.norm\.weight" of shape \[65\] and dtype BF16 does not fill its 128 bytes exactly/,
+    ],
+    [
+      'a header that names a tensor twice',
+      single,
+      async (f) => {
+        const file = path.join(f, 'model.safetensors')
+        const bytes = await readFile(file)
+        const length = Number(bytes.readBigUInt64LE())
+        const header = bytes.toString('utf8', 8, 8 + length).trimEnd()
+        const twice = Buffer.from(
+          header.replace('{', '{"model.norm.weight":{"dtype":"BF16","shape":[64],"data_offsets":[0,128]},'),
+        )
+        const prefix = Buffer.alloc(8)
+        prefix.writeBigUInt64LE(BigInt(twice.length))
+        await writeFile(file, Buffer.concat([prefix, twice, bytes.subarray(8 + length)]))
+      },
+      /the key "model\.norm\.weight" stands there twice/,
     ],
     [
       'another size than the config says',

@@ -39,6 +39,11 @@ export function writeF16(source: Float32Array, target: Uint16Array): number {
   return -1
 }
 
+/** The value of one binary16 bit pattern, 0 … 65535. */
+export function f16ToNumber(bits: number): number {
+  return halfValues[bits] ?? Number.NaN
+}
+
 /** Writes binary16 bits as float32; exact. */
 export function readF16(source: Uint16Array, target: Float32Array): void {
   for (let i = 0; i < source.length; i++) target[i] = halfValues[source[i] ?? 0] ?? 0

@@ -1,5 +1,5 @@
 /**
- * A strict reader of the safetensors format: 8 bytes little-endian header length N, N bytes of JSON, then the tensors'
+ * A strict reader of the safetensors format, for adapters and base models alike: 8 bytes little-endian header length N, N bytes of JSON, then the tensors'
  * bytes with no gap and nothing after them. Format: the README of huggingface/safetensors.
  *
  * Where its text and its reference reader (0.8) differ or leave room, this reader does the following:
@@ -7,7 +7,7 @@
  * - `__metadata__` must be an object of strings, not null;
  * - a repeated key anywhere is refused (the format says so; the reference lets the last one win);
  * - a field other than dtype, shape and data_offsets in an entry is refused, because a later format might give it meaning;
- * - the header may have at most 4 MB instead of 100 MB: adapters have hundreds of tensors, not millions.
+ * - the header of an adapter may have at most 4 MB instead of 100 MB: adapters have hundreds of tensors, not millions.
  */
 import { adapterInvalid, quoted } from './adapter-problem.ts'
 import {
@@ -22,7 +22,8 @@ import {
 } from './json-reader.ts'
 
 export const MAX_HEADER_BYTES = 4 * 1024 * 1024
-const LENGTH_BYTES = 8
+/** Bytes before the header: its length. */
+export const SAFETENSORS_PREFIX_BYTES = 8
 const MAX_DIMENSIONS = 8
 
 /** Bits of one element. All types of the format are known, so that a file is judged as the reference judges it. */
@@ -68,37 +69,59 @@ export function readSafetensors(
   file: Uint8Array<ArrayBuffer>,
   what = 'adapter_model.safetensors',
 ): ReadonlyMap<string, TensorView> {
-  const headerBytes = headerLength(file, what)
-  const header = readJson(
-    decodeUtf8(file.subarray(LENGTH_BYTES, LENGTH_BYTES + headerBytes), `the header of ${what}`),
-    `the header of ${what}`,
-  )
-  if (!isJsonObject(header)) throw adapterInvalid(`the header of ${what} is ${describeJson(header)}, not an object`)
-  checkMetadata(header.get('__metadata__'), what)
-  const tensorBytes = file.subarray(LENGTH_BYTES + headerBytes)
-  const entries: Entry[] = []
-  for (const [name, entry] of header) {
-    if (name !== '__metadata__') entries.push(readEntry(name, entry))
-  }
-  checkCoverage(entries, tensorBytes.length, what)
+  const headerBytes = safetensorsHeaderBytes(file, { fileBytes: file.length, maxBytes: MAX_HEADER_BYTES, what })
+  const start = SAFETENSORS_PREFIX_BYTES + headerBytes
+  const tensorBytes = file.subarray(start)
+  const entries = parseSafetensorsHeader(file.subarray(SAFETENSORS_PREFIX_BYTES, start), {
+    tensorBytes: tensorBytes.length,
+    what,
+  })
   return new Map(
     entries.map(({ name, dtype, shape, begin, end }) => [name, { name, dtype, shape, bytes: tensorBytes.subarray(begin, end) }]),
   )
 }
 
-function headerLength(file: Uint8Array<ArrayBuffer>, what: string): number {
-  if (file.length < LENGTH_BYTES) throw adapterInvalid(`${what} has ${file.length} bytes; a header length needs ${LENGTH_BYTES}`)
+/**
+ * How many bytes of header follow the prefix.
+ * @param start the file's first bytes, 8 or more unless it has fewer
+ * @throws ServingError `adapter_invalid` when that is more than the file or `maxBytes` holds
+ */
+export function safetensorsHeaderBytes(
+  start: Uint8Array,
+  { fileBytes, maxBytes, what }: { readonly fileBytes: number; readonly maxBytes: number; readonly what: string },
+): number {
+  if (start.length < SAFETENSORS_PREFIX_BYTES)
+    throw adapterInvalid(`${what} has ${start.length} bytes; a header length needs ${SAFETENSORS_PREFIX_BYTES}`)
   // As a BigInt: a length of 2^53+1 must not be rounded into a plausible one.
-  const length = new DataView(file.buffer, file.byteOffset).getBigUint64(0, true)
-  if (length > BigInt(file.length - LENGTH_BYTES) || length > BigInt(MAX_HEADER_BYTES)) {
-    const pickle = file[0] === 0x80 || (file[0] === 0x50 && file[1] === 0x4b)
+  const length = new DataView(start.buffer, start.byteOffset).getBigUint64(0, true)
+  if (length > BigInt(fileBytes - SAFETENSORS_PREFIX_BYTES) || length > BigInt(maxBytes)) {
+    const pickle = start[0] === 0x80 || (start[0] === 0x50 && start[1] === 0x4b)
     if (pickle)
       throw adapterInvalid(`${what} is a pickle or zip file under another name; pickles are never opened: save it as safetensors`)
-    const bound = length > BigInt(MAX_HEADER_BYTES) ? `the limit is ${MAX_HEADER_BYTES}` : `the file has ${file.length}`
+    const bound = length > BigInt(maxBytes) ? `the limit is ${maxBytes}` : `the file has ${fileBytes}`
     throw adapterInvalid(`${what} announces a header of ${length} bytes; ${bound}`)
   }
   if (length < 2n) throw adapterInvalid(`${what} announces a header of ${length} bytes; the shortest is "{}"`)
   return Number(length)
+}
+
+/**
+ * The tensors that a header announces, in its order; together they cover the `tensorBytes` behind it exactly.
+ * @throws ServingError `adapter_invalid` naming the tensor, the offset or the number that is wrong
+ */
+export function parseSafetensorsHeader(
+  bytes: Uint8Array,
+  { tensorBytes, what }: { readonly tensorBytes: number; readonly what: string },
+): readonly SafetensorsEntry[] {
+  const header = readJson(decodeUtf8(bytes, `the header of ${what}`), `the header of ${what}`)
+  if (!isJsonObject(header)) throw adapterInvalid(`the header of ${what} is ${describeJson(header)}, not an object`)
+  checkMetadata(header.get('__metadata__'), what)
+  const entries: SafetensorsEntry[] = []
+  for (const [name, entry] of header) {
+    if (name !== '__metadata__') entries.push(readEntry(name, entry))
+  }
+  checkCoverage(entries, tensorBytes, what)
+  return entries
 }
 
 function checkMetadata(metadata: JsonValue | undefined, what: string): void {
@@ -110,15 +133,17 @@ function checkMetadata(metadata: JsonValue | undefined, what: string): void {
   }
 }
 
-interface Entry {
+/** One tensor as the header announces it: bytes `begin` … `end − 1` behind the header. */
+export interface SafetensorsEntry {
   readonly name: string
+  /** As written in the file, such as `F32`. */
   readonly dtype: string
   readonly shape: readonly number[]
   readonly begin: number
   readonly end: number
 }
 
-function readEntry(name: string, entry: JsonValue): Entry {
+function readEntry(name: string, entry: JsonValue): SafetensorsEntry {
   const tensor = `tensor ${quoted(name)}`
   if (!isJsonObject(entry)) throw adapterInvalid(`${tensor} is ${describeJson(entry)}, not an object`)
   const dtype = entry.get('dtype')
@@ -157,7 +182,7 @@ function readIntegers(entry: JsonObject, field: string, tensor: string): readonl
 }
 
 /** Every byte after the header belongs to exactly one tensor. */
-function checkCoverage(entries: readonly Entry[], available: number, what: string): void {
+function checkCoverage(entries: readonly SafetensorsEntry[], available: number, what: string): void {
   let covered = 0
   for (const { name, begin, end } of entries.toSorted((x, y) => x.begin - y.begin || x.end - y.end)) {
     if (begin !== covered) {

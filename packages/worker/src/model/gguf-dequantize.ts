@@ -12,8 +12,9 @@
  *                                                                           x = (d·scale)·(q − 32)
  */
 
+import { f16ToNumber } from '@quiver/cache/format'
 import type { SupportedGgufType } from './gguf-types.ts'
-import { copyFloat32, float16ToNumber, widenBfloat16, widenFloat16 } from './half-floats.ts'
+import { copyFloat32, widenBfloat16, widenFloat16 } from './half-floats.ts'
 
 /** Fills all of `target`, whose length is a whole number of blocks, from `source`, which holds just those blocks. */
 export type Dequantizer = (source: Uint8Array, target: Float32Array) => void
@@ -30,7 +31,7 @@ export const dequantizers: Readonly<Record<SupportedGgufType, Dequantizer>> = {
 }
 
 function float16At(source: Uint8Array, at: number): number {
-  return float16ToNumber((source[at] ?? 0) | ((source[at + 1] ?? 0) << 8))
+  return f16ToNumber((source[at] ?? 0) | ((source[at + 1] ?? 0) << 8))
 }
 
 function signedByte(byte: number): number {

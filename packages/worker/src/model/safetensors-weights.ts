@@ -5,7 +5,7 @@ import { ServingError } from '@quiver/protocol'
 import { z } from 'zod'
 import { copyFloat32, widenBfloat16, widenFloat16 } from './half-floats.ts'
 import type { ModelWeights } from './model-spec.ts'
-import { readSafetensorsHeader, type SafetensorsEntry } from './safetensors-header.ts'
+import { type PlacedEntry, readSafetensorsHeader } from './safetensors-header.ts'
 
 export const singleWeightsFile = 'model.safetensors'
 export const shardIndexFile = 'model.safetensors.index.json'
@@ -26,7 +26,7 @@ const readings: Readonly<Record<string, Reading>> = {
   BF16: { bytesPerElement: 2, widen: widenBfloat16 },
 }
 
-interface PlacedTensor extends SafetensorsEntry {
+interface PlacedTensor extends PlacedEntry {
   readonly handle: FileHandle
   readonly file: string
 }
@@ -112,7 +112,7 @@ export class SafetensorsWeights implements ModelWeights {
   }
 }
 
-function readingOf(tensor: SafetensorsEntry, what: string): Reading {
+function readingOf(tensor: PlacedEntry, what: string): Reading {
   const reading = Object.hasOwn(readings, tensor.dtype) ? readings[tensor.dtype] : undefined
   if (reading === undefined) {
     throw new ServingError(
@@ -167,7 +167,8 @@ async function openFiles(
       handles.push(handle)
       const header = await readSafetensorsHeader(handle, location)
       hash.update(`${file}\0${header.sha256}\n`)
-      for (const [name, entry] of header.entries) {
+      for (const entry of header.entries) {
+        const { name } = entry
         if (tensors.has(name))
           throw new ServingError('invalid_request', `tensor ${name} is both in ${location} and in ${tensors.get(name)?.file}`)
         readingOf(entry, `${location}: tensor ${name}`)
