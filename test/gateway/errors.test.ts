@@ -62,8 +62,8 @@ const checks: readonly [name: string, parameters: Record<string, unknown>, text:
   ['truncate', { truncate: 2048 }, '`truncate` must be strictly positive and less than 2047. Given: 2048'],
 ]
 
-describe('parameter checks', () => {
-  test.each(checks)('%s: %j is 422 with its text', async (name, parameters, text) => {
+describe('H10, H11, H16: parameter checks', () => {
+  test.each(checks)('%s %j is 422 with its text', async (name, parameters, text) => {
     const answer = await under.post('/generate', body(parameters, name === 'inputs' ? '' : 'Hi'))
     expect([answer.status, answer.json]).toEqual([422, validation(text)])
   })
@@ -157,7 +157,7 @@ describe('types', () => {
     ['apply_chat_template', ['1']],
     ['response_format', ['"json"', '[]']],
   ]
-  test.each(wrong)('a wrong %s is 422 and named, in a stream too', async (field, values) => {
+  test.each(wrong)('H09: a wrong %s is 422 and named, in a stream too', async (field, values) => {
     for (const value of values) {
       for (const path of ['/generate', '/generate_stream']) {
         const answer = await under.post(path, `{"inputs":"Hi","parameters":{"${field}":${value}}}`)
@@ -197,7 +197,7 @@ describe('adapters', () => {
         `adapter_source, or a folder on the server with adapter_source 'local'`,
     ]),
   ]
-  test.each(cases)('%j is 424 generation, in a stream one event', async (parameters, text) => {
+  test.each(cases)('H16: %j is 424 generation, in a stream one event', async (parameters, text) => {
     const answer = await under.post('/', body(parameters))
     expect([answer.status, answer.json]).toEqual([424, failure(text)])
     const stream = await under.post('/', { ...body(parameters), stream: true })

@@ -155,7 +155,7 @@ describe('what reaches the worker', () => {
     })
   })
 
-  test('parameters are said in the worker words, unknown fields are dropped', async () => {
+  test('H17: parameters are said in the worker words, unknown fields are dropped', async () => {
     await under.post('/generate', {
       inputs: 'Hi\ud800',
       unknown: [1],
@@ -267,7 +267,7 @@ describe('streams', () => {
     expect(await under.worker.connectionCount()).toBe(1)
   })
 
-  test('the same request id twice at once is answered twice', async () => {
+  test('H19: the same request id twice at once is answered twice', async () => {
     under.worker.script = (run) => setImmediate(() => helloWorld(run))
     const answers = await Promise.all([1, 2].map(() => under.post('/generate', { inputs: 'Hi' }, { 'x-request-id': 'twice' })))
     expect(answers.map(({ status, headers }) => [status, headers['x-request-id']])).toEqual([

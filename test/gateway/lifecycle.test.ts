@@ -285,6 +285,14 @@ describe('the server itself', () => {
     await run.left
   })
 
+  test('names the address when the machine does not have it', async () => {
+    await expect(startGateway({ host: '192.0.2.1' })).rejects.toMatchObject({
+      code: 'invalid_request',
+      message:
+        'cannot listen on 192.0.2.1:0: this machine has no such address (EADDRNOTAVAIL); choose another with --host or QUIVER_HOST',
+    })
+  })
+
   test('says in one line when its port is taken', async () => {
     const { port } = new URL(under.url)
     await expect(startGateway({ port: Number(port) })).rejects.toMatchObject({

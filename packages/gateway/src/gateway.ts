@@ -1,11 +1,12 @@
-import type { Server } from 'node:http'
+import { createServer, type Server } from 'node:http'
 import type { Socket } from 'node:net'
-import { createAdaptorServer } from '@hono/node-server'
+import { getRequestListener, RequestError } from '@hono/node-server'
 import { type Logger, limits, ServingError } from '@quiver/protocol'
 import type { Catalogue } from './catalogue/catalogue.ts'
 import type { TimerClock } from './clock.ts'
 import { Permits } from './permits.ts'
 import { createApp, type Phase } from './routes/app.ts'
+import { errorResponse, logFailure } from './routes/error-response.ts'
 import type { GenerateTimes } from './routes/generate.ts'
 import type { WorkerSource } from './worker/worker-source.ts'
 
@@ -73,10 +74,10 @@ export function createGateway(config: GatewayConfig, deps: GatewayDeps): Gateway
     },
   })
   const { headersMs, requestMs, checkMs } = config.readTimes ?? readTimes
-  const server = createAdaptorServer({
-    fetch: app.fetch,
-    serverOptions: { headersTimeout: headersMs, requestTimeout: requestMs, connectionsCheckingInterval: checkMs },
-  }) as Server
+  const server = createServer(
+    { headersTimeout: headersMs, requestTimeout: requestMs, connectionsCheckingInterval: checkMs },
+    getRequestListener(app.fetch, { errorHandler: (thrown) => answerUnroutable(deps, thrown) }),
+  )
   server.on('clientError', answerBrokenRequest)
   return {
     listen: () => listen(server, config),
@@ -94,25 +95,29 @@ export function createGateway(config: GatewayConfig, deps: GatewayDeps): Gateway
 
 function listen(server: Server, { host, port }: GatewayConfig): Promise<{ url: string }> {
   return new Promise((resolve, reject) => {
-    server.once('error', (cause: NodeJS.ErrnoException) => {
-      const taken = cause.code === 'EADDRINUSE'
-      const why = taken ? 'another program is listening there' : (cause.code ?? cause.message)
-      const code = taken ? 'conflict' : 'invalid_request'
-      reject(
-        new ServingError(
-          code,
-          `cannot listen on ${host}:${port}: ${why}; choose another with --port or QUIVER_PORT`,
-          {},
-          { cause },
-        ),
-      )
-    })
+    server.once('error', (cause: NodeJS.ErrnoException) => reject(listenFailure(`${host}:${port}`, cause)))
     server.listen(port, host, () => {
       const address = server.address()
       const bound = typeof address === 'object' && address !== null ? address.port : port
       resolve({ url: `http://${reachableHost(host)}:${bound}` })
     })
   })
+}
+
+function listenFailure(where: string, cause: NodeJS.ErrnoException): ServingError {
+  const { code = cause.message } = cause
+  const why =
+    code === 'EADDRINUSE'
+      ? 'another program is listening there; choose another with --port or QUIVER_PORT'
+      : code === 'EACCES'
+        ? 'this user may not; choose a port above 1023 with --port or QUIVER_PORT'
+        : `this machine has no such address (${code}); choose another with --host or QUIVER_HOST`
+  return new ServingError(
+    code === 'EADDRINUSE' ? 'conflict' : 'invalid_request',
+    `cannot listen on ${where}: ${why}`,
+    {},
+    { cause },
+  )
 }
 
 /** What to write into a URL for a host that was bound: a wildcard is reached on loopback. */
@@ -144,6 +149,15 @@ async function closeServer(server: Server, clock: TimerClock, graceMs: number, a
   stopAbort()
   stopCut()
   stopIdle()
+}
+
+/** What Node has read but no route can be found for: a path or a host that cannot be part of a URL. */
+function answerUnroutable(deps: GatewayDeps, thrown: unknown): Response {
+  const error =
+    thrown instanceof RequestError ? new ServingError('invalid_request', `The request is not valid: ${thrown.message}`) : thrown
+  const requestId = deps.newId()
+  logFailure(deps.log, error, requestId)
+  return errorResponse(error, requestId)
 }
 
 /** What Node could not read as a request: too many headers, broken framing, a client that is too slow. */

@@ -2,6 +2,9 @@
 export const limits = {
   /** A public request's body. LoRAX and TGI have 2 MB. */
   requestBodyBytes: 2 * 1024 * 1024,
+  /** Values in a public request's JSON, and how deep they may be nested. */
+  jsonValues: 20_000,
+  jsonDepth: 64,
   /** One NDJSON line of a run stream. */
   runEventBytes: 4 * 1024 * 1024,
   /** A run request's body: a public one with room for the gateway's own fields. */

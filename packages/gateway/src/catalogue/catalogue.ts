@@ -19,7 +19,7 @@ export class Catalogue {
   }
 
   /**
-   * Reads every manifest; to be called once, before anything is resolved.
+   * Reads every manifest; to be called before anything is resolved, and again to learn what others have published.
    * @throws ServingError `source_unavailable`
    */
   async load(): Promise<void> {

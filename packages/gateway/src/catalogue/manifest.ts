@@ -58,7 +58,16 @@ export function decodeManifest(key: string, bytes: Uint8Array): Manifest {
     const manifest = { ...read, name: parseAdapterName(read.name), digest: parseAdapterDigest(read.digest) }
     if (manifestKey(manifest.name, manifest.version) === key) return manifest
   } catch (cause) {
-    throw new ServingError('source_unavailable', `the catalogue entry ${key} cannot be read`, { key }, { cause })
+    throw new ServingError(
+      'source_unavailable',
+      `the catalogue entry ${key} cannot be read: remove it from the store, or put back what it was`,
+      { key },
+      { cause },
+    )
   }
-  throw new ServingError('source_unavailable', `the catalogue entry ${key} describes another adapter or version`, { key })
+  throw new ServingError(
+    'source_unavailable',
+    `the catalogue entry ${key} describes another adapter or version: remove it from the store`,
+    { key },
+  )
 }

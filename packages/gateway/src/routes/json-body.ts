@@ -1,6 +1,7 @@
 /** Reads a request's JSON body from Node's own stream: bounded, without keeping the chunks it came in. */
 import type { IncomingMessage } from 'node:http'
 import { ServingError } from '@quiver/protocol'
+import { requireModestJson } from './json-shape.ts'
 
 const FIRST_CAPACITY = 16 * 1024
 
@@ -18,6 +19,7 @@ export async function readJsonBody(incoming: IncomingMessage, maxBytes: number):
   requireJson(incoming)
   const bytes = await readBody(incoming, maxBytes)
   const text = decodeUtf8(bytes)
+  requireModestJson(text)
   try {
     return { text, value: JSON.parse(text) }
   } catch (cause) {
