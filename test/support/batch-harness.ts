@@ -1,7 +1,8 @@
 import type { RunEvent, RunRequest } from '@quiver/protocol'
 import { BatchLoop } from '../../packages/worker/src/batch-loop.ts'
 import { RunService } from '../../packages/worker/src/run-service.ts'
-import type { StopWatch, TokenChooser } from '../../packages/worker/src/step/sequence.ts'
+import type { Sampler } from '../../packages/worker/src/sampling/sampler.ts'
+import type { StopSequences } from '../../packages/worker/src/sampling/stop-sequences.ts'
 import { FakeAdapterCache } from './fake-adapter-cache.ts'
 import { FakeEngine, type FakeEngineOptions } from './fake-engine.ts'
 import { fakeTokenizer } from './fake-tokenizer.ts'
@@ -111,14 +112,15 @@ export function runRequest(parts: Partial<RunRequest> = {}): RunRequest {
   }
 }
 
-export function greedy(): TokenChooser {
+export function greedy(): Sampler {
   return {
+    seed: undefined,
     choose: ({ topIds, topLogprobs }) => ({ id: topIds[0] ?? -1, logprob: topLogprobs[0] ?? Number.NaN }),
     accept: () => {},
   }
 }
 
-export function endsWith(stops: readonly string[]): StopWatch {
+export function endsWith(stops: readonly string[]): StopSequences {
   let text = ''
   return {
     push(more) {

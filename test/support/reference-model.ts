@@ -135,7 +135,7 @@ export class ReferenceModel {
   }
 }
 
-/** Radians per position of each pair, [headDim / 2]. */
+/** Radians per position of each pair, [headDim / 2]. Written apart from the engine's (rope.ts), so that the two check each other. */
 export function inverseFrequencies(spec: ModelSpec): Float64Array {
   const half = spec.headDim / 2
   return Float64Array.from({ length: half }, (_, i) => scaleFrequency(spec, spec.ropeTheta ** (-i / half), i))

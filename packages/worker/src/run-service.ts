@@ -11,8 +11,10 @@ import {
 } from '@quiver/protocol'
 import type { BatchLoop, BatchState } from './batch-loop.ts'
 import { promptOf } from './prompt.ts'
+import type { Sampler } from './sampling/sampler.ts'
+import type { StopSequences } from './sampling/stop-sequences.ts'
 import { errorEvent } from './step/apply-step.ts'
-import type { EventSink, SequenceAdapter, StopWatch, TokenChooser } from './step/sequence.ts'
+import type { EventSink, SequenceAdapter } from './step/sequence.ts'
 import type { Timers } from './timers.ts'
 import type { Tokenizer, TokenStream } from './tokenizer/tokenizer.ts'
 
@@ -22,8 +24,8 @@ export interface RunServiceDeps {
   readonly tokenizer: Tokenizer
   readonly clock: Clock
   readonly timers: Timers
-  readonly createSampler: (parameters: SamplingParameters, promptIds: readonly number[]) => TokenChooser
-  readonly createStops: (stops: readonly string[]) => StopWatch
+  readonly createSampler: (parameters: SamplingParameters, promptIds: readonly number[]) => Sampler
+  readonly createStops: (stops: readonly string[]) => StopSequences
   /** Tokens that the model knows. */
   readonly vocabSize: number
   /** Longest prompt, and prompt and answer together, in tokens. */
@@ -188,8 +190,8 @@ interface Run {
   readonly signal: AbortSignal
   readonly promptIds: readonly number[]
   readonly maxNewTokens: number
-  readonly sampler: TokenChooser
-  readonly stops: StopWatch
+  readonly sampler: Sampler
+  readonly stops: StopSequences
   readonly text: TokenStream
   readonly arrivedAtMs: number
   readonly deadlineAtMs: number

@@ -5,7 +5,7 @@ import { ServingError } from '@quiver/protocol'
 import { describe, expect, it } from 'vitest'
 import { type GgufHeader, readGgufHeader } from '../../../packages/worker/src/model/gguf-reader.ts'
 import { type BuilderFile, buildGguf, smallLlamaMetadata, smallLlamaTensors } from '../../support/gguf-builder.ts'
-import { makeRandom, seed } from '../../support/seeded-random.ts'
+import { randomFrom, randomSeed } from '../../support/random-seed.ts'
 import { temporaryFolder } from '../../support/temporary-folder.ts'
 import { tinyModel } from '../../support/tiny-models.ts'
 
@@ -94,9 +94,11 @@ describe('a damaged file is refused and the message names what is wrong', () => 
 })
 
 describe('hostile bytes', () => {
+  const seed = randomSeed('gguf bytes')
+
   it(`end in a refusal or a header, never in another error (SEED=${seed})`, async () => {
     const whole = readFileSync(tinyModel('gguf-llama-q4_0').path)
-    const random = makeRandom()
+    const random = randomFrom(seed)
     const folder = await temporaryFolder()
     for (let round = 0; round < 150; round++) {
       const bytes = Buffer.from(whole.subarray(0, random() < 0.3 ? Math.floor(random() * whole.length) : whole.length))

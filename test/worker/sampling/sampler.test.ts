@@ -29,14 +29,12 @@ describe('a greedy sampler', () => {
     const greedy = sampler({ sample: false, temperature: 0.1, topK: 3, topP: 0.5 })
     const row = { row: 0, topIds: [5, 1], topLogprobs: [-0.25, -2], logprobs: new Float32Array(0) }
     expect(greedy.choose(row)).toEqual({ id: 5, logprob: -0.25 })
-    expect(greedy.needsFullRow).toBe(false)
     expect(greedy.seed).toBeUndefined()
   })
 
   it('looks further when a penalty puts the best back, and still tells what the model gave', () => {
     const greedy = sampler({ sample: false, presencePenalty: 1 })
     const row = rowOf([2, 1.5, 0])
-    expect(greedy.needsFullRow).toBe(true)
     expect(greedy.choose(row).id).toBe(0)
     greedy.accept(0)
     const { id, logprob } = greedy.choose(row)

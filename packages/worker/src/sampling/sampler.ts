@@ -10,13 +10,11 @@ import { drawAt, narrow } from './warpers.ts'
 export interface Sampler {
   /** The seed that draws these tokens again, in decimal; undefined when nothing is drawn. */
   readonly seed: string | undefined
-  /** false: `topIds` and `topLogprobs` of a row are enough. */
-  readonly needsFullRow: boolean
   /**
-   * Depends on the parameters, the seed, the tokens accepted so far and this row alone; asked again it answers the same.
+   * Reads the row during the call only. Depends on the parameters, the seed, the tokens accepted so far and this row alone; asked again it answers the same.
    * @returns the token and its natural log-probability as the model gave it, before penalties and warpers (LoRAX reports it
    * after them, so that with top_k 1 every token seems certain)
-   * @throws ServingError `internal` when the row holds no finite value
+   * @throws ServingError `internal` when the row holds no finite value, which ends this sequence alone
    */
   choose(row: RowOutput): { readonly id: number; readonly logprob: number }
   /** Tells the token that the sequence goes on with. */
@@ -48,7 +46,6 @@ export function createSampler(parameters: SamplingParameters, promptIds: readonl
   let accepted = 0
   return {
     seed: String(seed),
-    needsFullRow: true,
     choose: (row) => {
       const values = penalise(row, penalties, candidates)
       narrow(candidates, { values, best: values[bestOf(row, values)] ?? Number.NaN }, parameters)
@@ -64,7 +61,6 @@ export function createSampler(parameters: SamplingParameters, promptIds: readonl
 /** The most likely token, which the engine found already. */
 const greedy: Sampler = {
   seed: undefined,
-  needsFullRow: false,
   choose: ({ topIds: [id], topLogprobs: [logprob] }) => {
     assert(id !== undefined && logprob !== undefined, 'a row comes with its most likely token')
     return { id, logprob }
@@ -75,7 +71,6 @@ const greedy: Sampler = {
 function greedyWithPenalties(penalties: Penalties, candidates: Candidates): Sampler {
   return {
     seed: undefined,
-    needsFullRow: true,
     choose: (row) => tokenOf(row, indexOfBest(penalise(row, penalties, candidates))),
     accept: (id) => penalties.accept(id),
   }

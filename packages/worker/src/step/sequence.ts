@@ -1,29 +1,14 @@
 import assert from 'node:assert/strict'
 import type { AdapterLease, SlotLease } from '@quiver/cache'
 import type { DoneEvent, FinishReason, RunEvent, SequenceId, ServingError } from '@quiver/protocol'
-import type { RowOutput } from '../engine/engine.ts'
+import type { Sampler } from '../sampling/sampler.ts'
+import type { StopSequences } from '../sampling/stop-sequences.ts'
 import type { TokenStream } from '../tokenizer/tokenizer.ts'
 import type { RunningView, SequenceFate, WaitingView } from './step-plan.ts'
 
 /** Where a sequence's events go. Neither throws nor waits; what cannot be delivered is dropped there. */
 export interface EventSink {
   send(event: RunEvent): void
-}
-
-/** Chooses one sequence's tokens. What it was given to choose from is valid only during the call. */
-export interface TokenChooser {
-  /** @throws ServingError when it cannot, which ends this sequence alone */
-  choose(output: RowOutput): { readonly id: number; readonly logprob: number }
-  /** The token that was taken, for penalties. */
-  accept(id: number): void
-  /** Decimal text; absent when nothing is drawn. */
-  readonly seed?: string | undefined
-}
-
-/** Watches one sequence's text for its stop sequences. */
-export interface StopWatch {
-  /** @returns whether this token's text completes one */
-  push(text: string): boolean
 }
 
 /** Everything that is fixed about a sequence when it arrives. */
@@ -41,8 +26,8 @@ export interface SequenceInit {
   /** Alternatives reported beside every token, 0 for none. */
   readonly alternatives: number
   readonly prefillDetails: boolean
-  readonly sampler: TokenChooser
-  readonly stops: StopWatch
+  readonly sampler: Sampler
+  readonly stops: StopSequences
   readonly text: TokenStream
   readonly sink: EventSink
 }
