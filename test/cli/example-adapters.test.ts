@@ -44,6 +44,12 @@ test('a start that was interrupted on the way is finished by the next', async ()
   expect(second.catalogue.names()).toEqual(names)
 })
 
+test('two servers that start on one store at once both have them', async () => {
+  const both = await Promise.all([open(), open()])
+  await Promise.all(both.map((deps) => publishExamples(examples, scriptedInfo, deps)))
+  for (const { catalogue } of both) expect(catalogue.names()).toEqual(names)
+})
+
 test('what somebody has removed does not come back', async () => {
   const first = await open()
   await publishExamples(examples, scriptedInfo, first)

@@ -128,6 +128,30 @@ test('what fails on the way to readiness, such as examples that cannot be writte
   await expect(supervisor.start()).rejects.toMatchObject({ message: 'the disk is full' })
 })
 
+test('a worker that dies while it is being received never counts as ready, and the next one does', async () => {
+  let received = 0
+  const { supervisor, events, seen } = supervise('ready', async () => {
+    if (received++ > 0) return
+    const pid = watched.pid ?? 0
+    process.kill(pid, 'SIGKILL')
+    await whenGone(pid, 5000)
+  })
+  const watched = supervisor
+  await supervisor.start()
+  expect(events.filter((event) => event === ready || event === 'lost')).toEqual([ready, 'lost', ready])
+  await seen(ready, 2)
+})
+
+test('what a worker has started ends with it', async () => {
+  const { supervisor, seen, progress } = supervise('parent')
+  await supervisor.start()
+  const child = progress[0]?.done ?? 0
+  expect(await isAlive(child)).toBe(true)
+  process.kill(supervisor.pid ?? 0, 'SIGKILL')
+  await seen('lost', 1)
+  await whenGone(child, 2000)
+})
+
 test('stops a worker that obeys, and kills one that does not', async () => {
   for (const mode of ['ready', 'stubborn']) {
     const { supervisor, events } = supervise(mode)

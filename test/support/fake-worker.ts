@@ -1,4 +1,5 @@
 /** A worker process without a worker in it: says over its channel what FAKE_WORKER tells it to, then waits or ends. */
+import { spawn } from 'node:child_process'
 import { appendFileSync } from 'node:fs'
 import type { WorkerMessage } from '@quiver/protocol'
 
@@ -16,6 +17,13 @@ switch (FAKE_WORKER) {
     await say({ type: 'ready', url: 'http://127.0.0.1:9' })
     process.once('SIGTERM', () => process.exit(0))
     break
+  case 'parent': {
+    // The number of a progress is the id of a process that would live for an hour.
+    const { pid = 0 } = spawn(process.execPath, ['-e', 'setTimeout(() => {}, 3_600_000)'], { stdio: 'ignore' })
+    await say({ type: 'progress', progress: { phase: 'load', label: 'child', done: pid, total: 0, unit: 'steps' } })
+    await say({ type: 'ready', url: 'http://127.0.0.1:9' })
+    break
+  }
   case 'stubborn':
     process.on('SIGTERM', () => {})
     await say({ type: 'ready', url: 'http://127.0.0.1:9' })

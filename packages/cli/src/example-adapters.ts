@@ -1,7 +1,7 @@
 import { readdir, readFile } from 'node:fs/promises'
 import path from 'node:path'
 import type { ObjectStore } from '@quiver/cache/store'
-import { type Catalogue, publishAdapter } from '@quiver/gateway'
+import { type Catalogue, type Publication, publishAdapter } from '@quiver/gateway'
 import { parseAdapterName, ServingError, type WorkerInfo } from '@quiver/protocol'
 
 /** Written when the examples have been published once, so that they do not come back after somebody has removed them. */
@@ -38,7 +38,7 @@ export async function publishExamples(
         layout,
         maxRank: limits.maxRank,
       }
-      await publishAdapter(publication, deps)
+      await publishUnlessThere(publication, deps)
     }
   } catch (error) {
     if (!(error instanceof ServingError) || error.code !== 'adapter_invalid') throw error
@@ -46,6 +46,16 @@ export async function publishExamples(
   }
   await deps.store.put(SEEDED_KEY, new TextEncoder().encode(`${JSON.stringify({ names, at: deps.now().toISOString() })}\n`))
   return undefined
+}
+
+/** Two servers that start on one store publish the same at once: to whom it happens, the other's version is as good. */
+async function publishUnlessThere(publication: Publication, deps: ExampleDeps): Promise<void> {
+  try {
+    await publishAdapter(publication, deps)
+  } catch (error) {
+    if (!(error instanceof ServingError) || error.code !== 'conflict') throw error
+    await deps.catalogue.load()
+  }
 }
 
 async function isSeeded(store: ObjectStore): Promise<boolean> {

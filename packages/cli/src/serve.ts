@@ -3,7 +3,7 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import { fileURLToPath } from 'node:url'
 import { FolderStore } from '@quiver/cache/store'
 import { Catalogue, connectWorker, createGateway, SoleWorker, systemClock, workerAgent } from '@quiver/gateway'
-import type { Logger } from '@quiver/protocol'
+import { type Logger, ServingError } from '@quiver/protocol'
 import manifest from '../package.json' with { type: 'json' }
 import { type Config, toEnvironment } from './config.ts'
 import { publishExamples } from './example-adapters.ts'
@@ -42,7 +42,7 @@ export async function serve(config: Config, io: ServeIo): Promise<number> {
   }
   const agent = workerAgent()
   const workers = new SoleWorker({ clock, patienceMs: WORKER_PATIENCE_MS })
-  const store = await FolderStore.open(fileURLToPath(config.store), randomUUID)
+  const store = await openStore(config)
   const catalogue = new Catalogue(store)
   const gateway = createGateway(
     { host: config.host, port: config.port, version: manifest.version },
@@ -92,6 +92,22 @@ export async function serve(config: Config, io: ServeIo): Promise<number> {
     await gateway.close(DRAIN_MS)
     await supervisor.stop()
     await agent.destroy()
+  }
+}
+
+async function openStore({ store }: Config): Promise<FolderStore> {
+  const folder = fileURLToPath(store)
+  try {
+    return await FolderStore.open(folder, randomUUID)
+  } catch (error) {
+    const { cause } = error as ServingError
+    const why = cause instanceof Error && 'code' in cause ? ` (${cause.code})` : ''
+    throw new ServingError(
+      'source_unavailable',
+      `cannot keep adapters in ${folder}${why}: choose a folder that can be written, with --data or QUIVER_DATA`,
+      {},
+      { cause: error },
+    )
   }
 }
 

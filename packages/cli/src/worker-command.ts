@@ -4,6 +4,7 @@ import path from 'node:path'
 import { type Logger, ServingError, toServingError, type WorkerMessage } from '@quiver/protocol'
 import { createProcessRunner, createWorker, nodeTimers, type WorkerConfig } from '@quiver/worker'
 import type { Config } from './config.ts'
+import { isLoopback } from './loopback.ts'
 import { onStopSignals } from './stop-signals.ts'
 
 /** How long running requests may take to finish after SIGTERM. */
@@ -77,14 +78,17 @@ const performanceClock = { nowMs: () => performance.now() }
  */
 function parentChannel(): (message: WorkerMessage) => Promise<void> {
   if (!hasParent()) return async () => {}
-  process.once('disconnect', () => {
+  const endGroup = () => {
     try {
       // The parent has made this process the leader of its group.
       process.kill(-process.pid, 'SIGKILL')
     } catch {
       process.exit(1)
     }
-  })
+  }
+  process.once('disconnect', endGroup)
+  // The parent may have died while this process was still reading its modules, and then the event is over.
+  if (process.connected === false) endGroup()
   return (message) =>
     new Promise((resolve) => {
       if (process.connected) process.send?.(message, undefined, undefined, () => resolve())
@@ -122,8 +126,4 @@ function workerConfig(config: Config, home: string): WorkerConfig {
     ramBytes: config.ramBytes,
     diskBytes: config.diskBytes,
   }
-}
-
-function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || /^127\./.test(host)
 }

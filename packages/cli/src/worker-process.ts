@@ -33,7 +33,11 @@ export class WorkerProcess {
       if (parsed.success) onMessage(parsed.data)
     })
     this.exit = new Promise((resolve) => {
-      this.#child.once('exit', (code, signal) => resolve({ code, signal }))
+      this.#child.once('exit', (code, signal) => {
+        // What it has started, such as a download, must not outlive it and meet the download of the next one.
+        this.kill()
+        resolve({ code, signal })
+      })
       this.#child.once('error', () => resolve({ code: 127, signal: null }))
     })
   }

@@ -37,6 +37,10 @@ export class WorkerSupervisor {
   readonly #deps: SupervisorDeps
   readonly #firstReady = Promise.withResolvers<void>()
   #process: WorkerProcess | undefined
+  /** Resolves when the last worker has ended and that has been dealt with. */
+  #over: Promise<void> = Promise.resolve()
+  /** Resolves when the readiness that a worker has announced has been dealt with. */
+  #readied: Promise<void> = Promise.resolve()
   #wasReady = false
   #readyAtMs: number | undefined
   #failuresInRow = 0
@@ -73,7 +77,7 @@ export class WorkerSupervisor {
     if (running === undefined) return
     running.terminate()
     const stopKill = this.#deps.clock.after(this.#config.stopMs, () => running.kill())
-    await running.exit
+    await this.#over
     stopKill()
   }
 
@@ -86,7 +90,12 @@ export class WorkerSupervisor {
   #spawn(): void {
     const started = new WorkerProcess(this.#config.command, (message) => this.#hear(started, message))
     this.#process = started
-    void started.exit.then((exit) => this.#ended(exit))
+    this.#over = started.exit.then(async (exit) => {
+      this.#process = undefined
+      // A worker that dies while it is being received must be heard of as ready first and as lost after it.
+      await this.#readied
+      this.#ended(exit)
+    })
   }
 
   #hear(from: WorkerProcess, message: WorkerMessage): void {
@@ -95,7 +104,7 @@ export class WorkerSupervisor {
         this.#deps.onProgress(message.progress)
         break
       case 'ready':
-        void this.#ready(from, message.url)
+        this.#readied = this.#ready(from, message.url)
         break
       case 'failed':
         if (!this.#wasReady) this.#giveUp(new ServingError(message.code, message.message))
@@ -114,13 +123,13 @@ export class WorkerSupervisor {
       else from.kill()
       return
     }
+    if (this.#process !== from) return
     this.#readyAtMs = this.#deps.clock.nowMs()
     this.#wasReady = true
     this.#firstReady.resolve()
   }
 
   #ended(exit: WorkerExit): void {
-    this.#process = undefined
     this.#deps.onLost()
     if (this.#isStopping) return
     const { clock, log } = this.#deps
