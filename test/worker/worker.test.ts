@@ -213,6 +213,17 @@ describe('createWorker', () => {
     await expect(call(`http://127.0.0.1:${port}/health`)).rejects.toThrow()
   })
 
+  it('undoes the rest when one part cannot be closed, and says what the start failed of', async () => {
+    fixture = new Fixture()
+    fixture.modelOpening.resolve()
+    const port = await freePort()
+    fixture.engine.close = () => Promise.reject(new Error('the engine hangs'))
+    const createCache = () => Promise.reject(new ServingError('internal', 'the cache folder cannot be written'))
+    const starting = createWorker({ ...config, port }, fixture.deps({ createCache }))
+    await expect(starting).rejects.toThrow('the cache folder cannot be written')
+    await expect(call(`http://127.0.0.1:${port}/health`)).rejects.toThrow()
+  })
+
   it('stops starting when the start is called off', async () => {
     fixture = new Fixture()
     const starting = createWorker(config, fixture.deps())

@@ -66,7 +66,9 @@ export async function createWorker(config: WorkerConfig, deps: WorkerDeps): Prom
       close: () => undo(cleanUp),
     }
   } catch (thrown) {
-    await undo(cleanUp)
+    await undo(cleanUp).catch((failure: unknown) =>
+      deps.log('warn', 'a failed start left something open', { cause: String(failure) }),
+    )
     throw thrown
   }
 }
@@ -126,9 +128,14 @@ function infoOf(config: WorkerConfig, deps: WorkerDeps, { engine, spec, sha }: B
   }
 }
 
-/** Undoes in the reverse order of making: the loop ends before the cache and the engine that it uses, the server last. */
+/**
+ * Undoes in the reverse order of making: the loop ends before the cache and the engine that it uses, the server last. A step
+ * that fails does not keep the others from being undone; the first failure is thrown at the end.
+ */
 async function undo(steps: (() => Promise<void>)[]): Promise<void> {
-  for (const step of steps.splice(0).toReversed()) await step()
+  const failures: unknown[] = []
+  for (const step of steps.splice(0).toReversed()) await step().catch((thrown: unknown) => failures.push(thrown))
+  if (failures.length > 0) throw failures[0]
 }
 
 /** The service behind the server: `starting` until the worker has put its runs in. */

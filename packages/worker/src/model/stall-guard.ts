@@ -40,6 +40,8 @@ function readOnce(
       settle(() => reject(new ServingError('source_unavailable', `nothing came for ${stallMs / 1000} s`))),
     )
     signal.addEventListener('abort', onAbort, { once: true })
+    // Aborted while the chunk before was written: the event is over and would not come again.
+    if (signal.aborted) return onAbort()
     reader.read().then(
       (result) => settle(() => resolve(result)),
       (error: unknown) => settle(() => reject(new ServingError('source_unavailable', reasonOf(error), {}, { cause: error }))),
