@@ -1,6 +1,7 @@
 export * from './base-layout.ts'
 export * from './clock.ts'
 export * from './errors.ts'
+export * from './grammar.ts'
 export * from './ids.ts'
 export * from './limits.ts'
 export * from './logger.ts'

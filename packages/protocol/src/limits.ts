@@ -24,6 +24,11 @@ export const limits = {
   stopSequenceCharacters: 256,
   /** `top_n_tokens` and `return_k_alternatives`. */
   alternativeTokens: 32,
+  /** A JSON schema's text, and how deep it may be nested. */
+  grammarBytes: 64 * 1024,
+  grammarDepth: 32,
+  /** A regular expression. */
+  grammarPatternCharacters: 4096,
   /** How long a request may take from arrival to its last token. */
   requestDeadlineMs: 600_000,
   /** Reading a public request's headers and body. */

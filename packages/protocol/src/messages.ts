@@ -5,6 +5,7 @@
 import { z } from 'zod'
 import { baseLayoutSchema } from './base-layout.ts'
 import { errorCodes } from './errors.ts'
+import { grammarSchema } from './grammar.ts'
 import { limits } from './limits.ts'
 
 const count = z.int().nonnegative()
@@ -47,6 +48,8 @@ export const runRequestSchema = z.object({
   maxNewTokens: z.int().positive().optional(),
   stop: z.array(z.string().min(1).max(limits.stopSequenceCharacters)).max(limits.stopSequences),
   ignoreEos: z.boolean(),
+  /** Absent: any text. With one, a text that is complete ends, whatever `ignoreEos` says. */
+  grammar: grammarSchema.optional(),
   /** Keeps the last n tokens of the prompt. */
   truncate: z.int().positive().optional(),
   /** Also answer the prompt's tokens with their log-probabilities. */

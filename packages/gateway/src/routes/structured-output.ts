@@ -1,0 +1,98 @@
+/** What LoRAX, TGI and OpenAI call `response_format` and `grammar`, in the words of the worker. */
+import { type Grammar, limits, ServingError } from '@quiver/protocol'
+import { z } from 'zod'
+
+const schemaText = z.union([z.string(), z.record(z.string(), z.unknown())])
+
+/** LoRAX and OpenAI at once: LoRAX has the schema beside the type, OpenAI in `json_schema`. */
+export const responseFormatSchema = z.object(
+  {
+    type: z.string({ error: 'must have a type' }),
+    schema: schemaText.nullish(),
+    json_schema: z.object({ schema: schemaText.nullish() }).nullish(),
+  },
+  { error: 'must be an object with a type' },
+)
+export type ResponseFormat = z.infer<typeof responseFormatSchema>
+
+/** TGI's. */
+export const tgiGrammarSchema = z.object(
+  { type: z.string({ error: 'must have a type' }), value: schemaText },
+  { error: 'must be an object with a type and a value' },
+)
+export type TgiGrammar = z.infer<typeof tgiGrammarSchema>
+
+/**
+ * @param format null and undefined for none
+ * @returns undefined for an answer without a form
+ * @throws ServingError `invalid_parameters` for a type that is not known, and for a form that is too long
+ * @example grammarOf({ type: 'json_object', schema: { type: 'object' } }) // { kind: 'json_schema', schema: '{"type":"object"}' }
+ * @example grammarOf({ type: 'regex', value: '[0-9]+' }) // { kind: 'regex', pattern: '[0-9]+' }
+ */
+export function grammarOf(format: ResponseFormat | TgiGrammar | null | undefined): Grammar | undefined {
+  if (format === null || format === undefined) return undefined
+  return 'value' in format ? ofTgi(format) : ofResponseFormat(format)
+}
+
+function ofResponseFormat({ type, schema, json_schema: named }: ResponseFormat): Grammar | undefined {
+  switch (type) {
+    case 'text':
+      return undefined
+    case 'json_object':
+    case 'json_schema':
+      // `lorax-client` says json_object and sends a schema with it; without one LoRAX takes any object.
+      return ofSchema('response_format', schema ?? named?.schema)
+    default:
+      throw unknownType('response_format', type, 'text, json_object or json_schema')
+  }
+}
+
+function ofTgi({ type, value }: TgiGrammar): Grammar {
+  switch (type) {
+    case 'json':
+      return ofSchema('grammar', value)
+    case 'json_schema':
+      // `{ name, schema }`, as TGI passes on what OpenAI's clients send.
+      return ofSchema('grammar', schemaWithin(value))
+    case 'regex':
+      return ofPattern(value)
+    default:
+      throw unknownType('grammar', type, 'json, json_schema or regex')
+  }
+}
+
+function schemaWithin(value: TgiGrammar['value']): TgiGrammar['value'] {
+  if (typeof value === 'string') return value
+  const inner = schemaText.safeParse(value['schema'])
+  return inner.success ? inner.data : value
+}
+
+/** As text, because that is what is compiled, and what the compiled form is found again by. */
+function ofSchema(field: string, schema: z.infer<typeof schemaText> | null | undefined): Grammar {
+  if (schema === null || schema === undefined) return { kind: 'json_object' }
+  const text = typeof schema === 'string' ? schema : JSON.stringify(schema)
+  if (Buffer.byteLength(text) > limits.grammarBytes) {
+    throw new ServingError(
+      'invalid_parameters',
+      `the schema of \`${field}\` must be at most ${limits.grammarBytes} bytes of JSON`,
+    )
+  }
+  return { kind: 'json_schema', schema: text }
+}
+
+function ofPattern(pattern: TgiGrammar['value']): Grammar {
+  if (typeof pattern !== 'string' || pattern === '' || pattern.length > limits.grammarPatternCharacters) {
+    throw new ServingError(
+      'invalid_parameters',
+      `the regex of \`grammar\` must be a string of 1 to ${limits.grammarPatternCharacters} characters`,
+    )
+  }
+  return { kind: 'regex', pattern }
+}
+
+function unknownType(field: string, type: string, known: string): ServingError {
+  return new ServingError(
+    'invalid_parameters',
+    `the type of \`${field}\` must be ${known}. Given: ${JSON.stringify(type.slice(0, 40))}`,
+  )
+}
