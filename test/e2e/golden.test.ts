@@ -2,7 +2,7 @@
 import { Agent, request } from 'undici'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { z } from 'zod'
-import { eventsOf } from '../support/gateway-under-test.ts'
+import { eventsOf, post as postAny } from '../support/gateway-under-test.ts'
 import { type GoldenCase, goldenCases } from '../support/golden.ts'
 import { type QuiverServer, startQuiver } from '../support/quiver-server.ts'
 
@@ -77,6 +77,24 @@ describe.each(['fp32', 'int8'] as const)('%s', (dtype) => {
       const alone = await streamed(server.url, golden)
       expect(alone.map(({ token }) => token.text)).toEqual(events.map(({ token }) => token.text))
     }
+  })
+
+  test('H12: prompt and answer may fill the 2,048 tokens exactly, and one more is 422', async () => {
+    const golden = goldenCases.find(({ adapter }) => adapter === 'text-to-sql') as GoldenCase
+    const used = golden.prompt_ids.length
+    const answer = JSON.parse(await post(server.url, '/generate', golden, { max_new_tokens: 2048 - used }))
+    expect(answer.generated_text).toBe(golden.text)
+    const refused = await postAny(`${server.url}/generate`, {
+      inputs: golden.prompt,
+      parameters: { max_new_tokens: 2049 - used },
+    })
+    expect([refused.status, refused.json]).toEqual([
+      422,
+      {
+        error: `Input validation error: \`inputs\` tokens + \`max_new_tokens\` must be <= 2048. Given: ${used} \`inputs\` tokens and ${2049 - used} \`max_new_tokens\``,
+        error_type: 'validation',
+      },
+    ])
   })
 })
 

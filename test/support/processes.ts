@@ -30,3 +30,9 @@ export async function childrenOf(pid: number): Promise<number[]> {
   })
   return listed.split(/\s+/).filter(Boolean).map(Number)
 }
+
+/** Process ids of its children, theirs, and so on. */
+export async function descendantsOf(pid: number): Promise<number[]> {
+  const children = await childrenOf(pid)
+  return [...children, ...(await Promise.all(children.map(descendantsOf))).flat()]
+}

@@ -20,6 +20,8 @@ export interface QuiverOptions {
   /** Beyond what the test itself runs with; `QUIVER_*` of the outside are not passed on, but for QUIVER_CACHE. */
   readonly env?: Readonly<Record<string, string>>
   readonly args?: readonly string[]
+  /** Starts it by `npm start`, as a newcomer does. */
+  readonly underNpm?: true
 }
 
 export interface Exit {
@@ -51,10 +53,13 @@ export class QuiverProcess {
     )
   }
 
-  static async start({ env = {}, args = [] }: QuiverOptions = {}): Promise<QuiverProcess> {
+  static async start({ env = {}, args = [], underNpm }: QuiverOptions = {}): Promise<QuiverProcess> {
     const dataFolder = await mkdtemp(join(tmpdir(), 'quiver-data-'))
-    const main = join(import.meta.dirname, '../../packages/cli/src/main.ts')
-    const child = spawn(process.execPath, [main, 'serve', ...args], {
+    const root = join(import.meta.dirname, '../..')
+    const [command, first]: [string, string[]] =
+      underNpm === true ? ['npm', ['start', '--']] : [process.execPath, [join(root, 'packages/cli/src/main.ts'), 'serve']]
+    const child = spawn(command, [...first, ...args], {
+      cwd: root,
       env: { ...outsideEnvironment(), QUIVER_PORT: '0', QUIVER_DATA: dataFolder, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     })

@@ -48,6 +48,7 @@ async function exitCodeOf(args: readonly string[], log: Logger): Promise<number>
       log,
       mainModule: fileURLToPath(new URL('./main.ts', import.meta.url)),
       exampleFolder: fileURLToPath(new URL('../../../examples/adapters', import.meta.url)),
+      isUnderNpm: surroundings.env['npm_lifecycle_event'] !== undefined,
     })
   })
   command('worker', 'a worker alone, for a gateway elsewhere', async ({ config }) => {

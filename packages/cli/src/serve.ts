@@ -26,6 +26,8 @@ export interface ServeIo {
   /** The module to run for `quiver worker`. */
   readonly mainModule: string
   readonly exampleFolder: string
+  /** Started by `npm start`: when npm is gone, so is whoever wanted the server. */
+  readonly isUnderNpm: boolean
 }
 
 /**
@@ -70,6 +72,7 @@ export async function serve(config: Config, io: ServeIo): Promise<number> {
   )
   const stopped = onStopSignals({
     nowMs: clock.nowMs,
+    ...(io.isUnderNpm ? { parentPid: () => process.ppid } : {}),
     onFirst() {
       report.end()
       io.stderr.write('Stopping: running requests may finish. Press Ctrl-C again to stop at once.\n')

@@ -1,3 +1,5 @@
+import { onParentGone } from './parent-watch.ts'
+
 const signals = ['SIGINT', 'SIGTERM'] as const
 
 /** `npm start` passes a Ctrl-C on that the terminal has already sent to everyone: what comes so soon is the same wish. */
@@ -9,13 +11,15 @@ export interface StopActions {
   /** Ends at once: somebody does not want to wait. */
   readonly onSecond: () => void
   readonly nowMs: () => number
+  /** Of this process, now. Where it is given, losing the parent is a wish to stop. */
+  readonly parentPid?: () => number
 }
 
 /**
- * Hears Ctrl-C and SIGTERM.
- * @returns resolves at the first signal
+ * Hears Ctrl-C, SIGTERM and, if asked to, the end of the parent.
+ * @returns resolves at the first of them
  */
-export function onStopSignals({ onFirst, onSecond, nowMs }: StopActions): Promise<void> {
+export function onStopSignals({ onFirst, onSecond, nowMs, parentPid }: StopActions): Promise<void> {
   return new Promise((resolve) => {
     let firstAtMs: number | undefined
     const hear = () => {
@@ -26,5 +30,6 @@ export function onStopSignals({ onFirst, onSecond, nowMs }: StopActions): Promis
       } else if (nowMs() - firstAtMs > SAME_WISH_MS) onSecond()
     }
     for (const signal of signals) process.on(signal, hear)
+    if (parentPid !== undefined) onParentGone(parentPid, hear)
   })
 }
