@@ -60,7 +60,8 @@ describe('whole answers', () => {
   test('alternatives come with each token', async () => {
     const alternatives = [{ id: 7, text: 'Bye', logprob: -2 }]
     under.worker.script = (run) => {
-      run.send(accepted, { ...token('Hello', true), alternatives } as never, done('Hello'))
+      const marked = alternatives.map((alternative) => ({ ...alternative, special: false }))
+      run.send(accepted, { ...token('Hello', true), alternatives: marked } as never, done('Hello'))
       run.end()
     }
     const { json } = await under.post('/generate', { inputs: 'Hi', parameters: { details: true, return_k_alternatives: 1 } })
@@ -146,7 +147,7 @@ describe('what reaches the worker', () => {
     expect(rest).toEqual({
       tenant: 'default',
       adapter: { kind: 'base' },
-      inputs: 'Hi',
+      prompt: { kind: 'text', text: 'Hi' },
       sampling: { sample: false },
       stop: [],
       ignoreEos: false,
@@ -176,7 +177,7 @@ describe('what reaches the worker', () => {
       },
     })
     expect(under.worker.requests[0]).toMatchObject({
-      inputs: 'Hi\ufffd',
+      prompt: { kind: 'text', text: 'Hi\ufffd' },
       maxNewTokens: 7,
       stop: ['END'],
       truncate: 2047,

@@ -134,7 +134,7 @@ describe('bodies', () => {
       (text) => text.includes('Hello world'),
     )
     expect(received).toMatch(/^HTTP\/1\.1 200 /)
-    expect(under.worker.requests.at(-1)?.inputs).toBe(inputs)
+    expect(under.worker.requests.at(-1)?.prompt).toEqual({ kind: 'text', text: inputs })
   })
 
   test('H04: too many or too long headers are 431', async () => {
@@ -173,7 +173,7 @@ describe('bodies', () => {
   test('H07: what stands in a string is neither a value nor a level', async () => {
     const inputs = `,"\\[{${'[,'.repeat(50_000)}\\`
     expect((await under.post('/generate', { inputs, x: { deep: { deeper: [] } } })).status).toBe(200)
-    expect(under.worker.requests.at(-1)?.inputs).toBe(inputs)
+    expect(under.worker.requests.at(-1)?.prompt).toEqual({ kind: 'text', text: inputs })
     expect((await under.post('/generate', `{"inputs":"Hi","x":${nested(63)},"y":{${keys(19_000)}}}`)).status).toBe(200)
   })
 
@@ -187,9 +187,9 @@ describe('bodies', () => {
   test('H08: NUL, lone surrogates and a megabyte of one emoji reach the worker whole', async () => {
     const inputs = `\0${'🙂'.repeat(250_000)}`
     expect((await under.post('/generate', { inputs })).status).toBe(200)
-    expect(under.worker.requests.at(-1)?.inputs).toBe(inputs)
+    expect(under.worker.requests.at(-1)?.prompt).toEqual({ kind: 'text', text: inputs })
     expect((await under.post('/generate', '{"inputs":"a\\udc00b"}')).status).toBe(200)
-    expect(under.worker.requests.at(-1)?.inputs).toBe('a\ufffdb')
+    expect(under.worker.requests.at(-1)?.prompt).toEqual({ kind: 'text', text: 'a\ufffdb' })
   })
 })
 

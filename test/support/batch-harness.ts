@@ -60,7 +60,7 @@ export class BatchHarness {
     })
   }
 
-  run(parts: Partial<RunRequest> & { readonly on?: string } = {}): HarnessRun {
+  run(parts: RunParts & { readonly on?: string } = {}): HarnessRun {
     const { on, ...rest } = parts
     const events: RunEvent[] = []
     const client = new AbortController()
@@ -95,12 +95,15 @@ export function registered(name: string): RunRequest['adapter'] {
   return { kind: 'registered', name, digest: '0'.repeat(64) }
 }
 
-export function runRequest(parts: Partial<RunRequest> = {}): RunRequest {
+/** `inputs` stands for a prompt that is a text. */
+export type RunParts = Partial<RunRequest> & { readonly inputs?: string }
+
+export function runRequest({ inputs = 'hello', ...parts }: RunParts = {}): RunRequest {
   return {
     requestId: 'run',
     tenant: 'tests',
     adapter: { kind: 'base' },
-    inputs: 'hello',
+    prompt: { kind: 'text', text: inputs },
     sampling: { sample: false },
     maxNewTokens: 5,
     stop: [],

@@ -17,6 +17,8 @@ export function fakeTokenizer(options: { readonly pad?: string } = {}): Tokenize
     decode: (ids, { keepSpecial = false } = {}) => ids.map((id) => textOf(id, keepSpecial)).join(''),
     isSpecial: (id) => id === fakeEosId,
     stream: (): TokenStream => ({ push: (id) => textOf(id, true), end: () => '' }),
-    applyChatTemplate: (messages) => messages.map(({ content }) => content).join(' '),
+    tokenize: (text) =>
+      Array.from(text, (character, at) => ({ id: characters.indexOf(character) + 1, text: character, start: at, stop: at + 1 })),
+    applyChatTemplate: (messages) => messages.map(({ content }) => content ?? '').join(' '),
   }
 }

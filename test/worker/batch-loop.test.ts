@@ -338,7 +338,7 @@ describe('details', () => {
     for (const event of run.events) {
       if (event.type !== 'token') continue
       expect(event.alternatives).toHaveLength(3)
-      expect(event.alternatives?.[0]).toEqual({ id: event.id, text: event.text, logprob: event.logprob })
+      expect(event.alternatives?.[0]).toEqual({ id: event.id, text: event.text, logprob: event.logprob, special: event.special })
     }
   })
 })

@@ -25,6 +25,7 @@ async function start(options: HarnessOptions & { token?: string; runBufferBytes?
       health: () => harness.service.health(),
       state: () => harness.service.state(),
       start: (...run) => harness.service.start(...run),
+      tokenize: (request) => harness.service.tokenize(request),
       info: () => {
         throw new Error('a bug in the worker')
       },
@@ -205,6 +206,22 @@ describe('everything but a run', () => {
   const post = (body: RequestInit['body'], headers: Record<string, string> = {}) =>
     call(`${server.url}/v1/run`, { method: 'POST', body: body ?? null, headers, ...({ duplex: 'half' } as object) })
 
+  it('tokenises a text, and refuses one that would hold up everybody', async () => {
+    await start()
+    const tokenize = (text: string) =>
+      call(`${server.url}/v1/tokenize`, { method: 'POST', body: JSON.stringify({ text, addSpecial: true }) })
+    expect((await tokenize('ab')).body).toEqual({
+      tokens: [
+        { id: 2, text: 'a', start: 0, stop: 1 },
+        { id: 3, text: 'b', start: 1, stop: 2 },
+      ],
+    })
+    expect(await tokenize('x'.repeat(limits.tokenizeCharacters + 1))).toMatchObject({
+      status: 422,
+      body: { error: '`inputs` must have at most 262144 characters. Given: 262145' },
+    })
+  })
+
   it('refuses bodies that are no run requests with 400, and keeps the connection', async () => {
     await start()
     const valid = JSON.stringify(runRequest())
@@ -221,7 +238,7 @@ describe('everything but a run', () => {
     ]
     for (const body of bodies)
       expect(await post(body)).toMatchObject({ status: 400, body: { code: 'invalid_request', error: expect.any(String) } })
-    expect((await post(valid.replace('"inputs":"hello"', '"inputs":""'))).body['error']).toMatch(/inputs/)
+    expect((await post(valid.replace('"text":"hello"', '"text":""'))).body['error']).toMatch(/prompt/)
     const ignored = await openRun(server.url, { ...runRequest(), unknown: 1 } as never)
     expect(await ignored.over).toBe('complete')
   })

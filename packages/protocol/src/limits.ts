@@ -29,6 +29,10 @@ export const limits = {
   grammarDepth: 32,
   /** A regular expression. */
   grammarPatternCharacters: 4096,
+  /** Tokens that one request weighs with `logit_bias`. */
+  logitBiases: 1024,
+  /** Length of a text that `/tokenize` takes. */
+  tokenizeCharacters: 256 * 1024,
   /** How long a request may take from arrival to its last token. */
   requestDeadlineMs: 600_000,
   /** Reading a public request's headers and body. */

@@ -7,6 +7,7 @@ import { baseLayoutSchema } from './base-layout.ts'
 import { errorCodes } from './errors.ts'
 import { grammarSchema } from './grammar.ts'
 import { limits } from './limits.ts'
+import { promptSchema } from './prompt.ts'
 
 const count = z.int().nonnegative()
 const milliseconds = z.number().nonnegative()
@@ -33,6 +34,8 @@ export const samplingSchema = z.object({
   repetitionPenalty: z.number().positive().optional(),
   frequencyPenalty: z.number().min(-2).max(2).optional(),
   presencePenalty: z.number().min(-2).max(2).optional(),
+  /** Added to the logits of these token ids, −100…100. */
+  logitBias: z.record(z.string().regex(/^(0|[1-9][0-9]{0,8})$/), z.number().min(-100).max(100)).optional(),
   seed: seedSchema.optional(),
 })
 export type SamplingParameters = z.infer<typeof samplingSchema>
@@ -42,7 +45,7 @@ export const runRequestSchema = z.object({
   requestId: z.string().min(1).max(128),
   tenant: z.string().min(1).max(128),
   adapter: adapterRefSchema,
-  inputs: z.string().min(1),
+  prompt: promptSchema,
   sampling: samplingSchema,
   /** Absent: as many as fit into the worker's total. */
   maxNewTokens: z.int().positive().optional(),
@@ -88,7 +91,7 @@ export const runEventSchema = z.discriminatedUnion('type', [
     special: z.boolean(),
     /** true: `done` follows and no further token. LoRAX sends the whole text with the last token, so it must be known by then. */
     last: z.boolean(),
-    alternatives: z.array(tokenSchema).optional(),
+    alternatives: z.array(tokenSchema.extend({ special: z.boolean() })).optional(),
   }),
   z.object({
     type: z.literal('done'),
@@ -110,6 +113,7 @@ export const runEventSchema = z.discriminatedUnion('type', [
 export type RunEvent = z.infer<typeof runEventSchema>
 export type DoneEvent = Extract<RunEvent, { type: 'done' }>
 export type TokenEvent = Extract<RunEvent, { type: 'token' }>
+export type TokenAlternative = NonNullable<TokenEvent['alternatives']>[number]
 
 export const dtypes = ['int8', 'int4', 'fp32'] as const
 export type Dtype = (typeof dtypes)[number]

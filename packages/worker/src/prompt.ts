@@ -1,8 +1,8 @@
-import { type RunRequest, ServingError } from '@quiver/protocol'
+import { assertNever, type Prompt, type RunRequest, ServingError } from '@quiver/protocol'
 import type { Tokenizer } from './tokenizer/tokenizer.ts'
 
 export interface PromptLimits {
-  readonly tokenizer: Pick<Tokenizer, 'encode' | 'leastTokens'>
+  readonly tokenizer: Pick<Tokenizer, 'encode' | 'leastTokens' | 'applyChatTemplate'>
   /** Tokens that the model knows; some tokenizers have more. */
   readonly vocabSize: number
   /** Longest prompt in tokens. */
@@ -17,13 +17,14 @@ export interface PromptLimits {
  * @throws ServingError `invalid_parameters`
  */
 export function promptOf(
-  request: Pick<RunRequest, 'inputs' | 'truncate' | 'maxNewTokens'>,
+  request: Pick<RunRequest, 'prompt' | 'truncate' | 'maxNewTokens'>,
   { tokenizer, vocabSize, inputTokens, totalTokens }: PromptLimits,
 ): { readonly promptIds: readonly number[]; readonly maxNewTokens: number } {
+  const { text, addSpecial } = textOf(request.prompt, tokenizer)
   // Tokens are made on the event loop's thread: megabytes that cannot fit are refused before.
-  const least = request.truncate === undefined ? tokenizer.leastTokens(request.inputs) : 0
+  const least = request.truncate === undefined ? tokenizer.leastTokens(text) : 0
   if (least > totalTokens) throw tooMany(`at least ${least}`, request.maxNewTokens ?? 0, totalTokens)
-  const ids = tokenizer.encode(request.inputs)
+  const ids = tokenizer.encode(text, { addSpecial })
   const promptIds = request.truncate === undefined ? ids : ids.slice(-request.truncate)
   if (promptIds.length === 0) throw new ServingError('invalid_parameters', '`inputs` cannot be empty')
   const maxNewTokens = request.maxNewTokens ?? Math.max(0, totalTokens - promptIds.length)
@@ -43,6 +44,18 @@ export function promptOf(
     )
   }
   return { promptIds, maxNewTokens }
+}
+
+/** A rendered conversation has the special tokens that its template wrote, and no more. */
+function textOf(prompt: Prompt, tokenizer: PromptLimits['tokenizer']): { readonly text: string; readonly addSpecial: boolean } {
+  switch (prompt.kind) {
+    case 'text':
+      return { text: prompt.text, addSpecial: true }
+    case 'chat':
+      return { text: tokenizer.applyChatTemplate(prompt.messages, prompt), addSpecial: false }
+    default:
+      return assertNever(prompt)
+  }
 }
 
 function tooMany(given: string, maxNewTokens: number, totalTokens: number): ServingError {

@@ -7,6 +7,8 @@ import {
   type SamplingParameters,
   type SequenceId,
   ServingError,
+  type TextToken,
+  type TokenizeRequest,
   toServingError,
 } from '@quiver/protocol'
 import type { BatchLoop, BatchState } from './batch-loop.ts'
@@ -96,6 +98,17 @@ export class RunService {
     } catch (thrown) {
       sink.send(errorEvent(toServingError(thrown)))
     }
+  }
+
+  /** @throws ServingError `invalid_parameters` for a text that would hold up everybody's steps */
+  tokenize({ text, addSpecial }: TokenizeRequest): TextToken[] {
+    if (text.length > limits.tokenizeCharacters) {
+      throw new ServingError(
+        'invalid_parameters',
+        `\`inputs\` must have at most ${limits.tokenizeCharacters} characters. Given: ${text.length}`,
+      )
+    }
+    return this.#deps.tokenizer.tokenize(text, { addSpecial })
   }
 
   /** Takes no new runs; resolves when those it has are over. */

@@ -10,6 +10,9 @@ import {
   type RunRequest,
   runRequestSchema,
   ServingError,
+  type TextToken,
+  type TokenizeRequest,
+  tokenizeRequestSchema,
   toServingError,
   type WorkerInfo,
 } from '@quiver/protocol'
@@ -32,6 +35,8 @@ export interface WorkerService {
   info(): WorkerInfo
   state(): BatchState
   start(request: RunRequest, sink: EventSink, signal: AbortSignal): void
+  /** @throws ServingError `invalid_parameters`; `overloaded` while starting */
+  tokenize(request: TokenizeRequest): readonly TextToken[]
 }
 
 export interface WorkerServerOptions {
@@ -59,6 +64,7 @@ export interface WorkerServer {
  * | route | answer |
  * | --- | --- |
  * | `POST /v1/run` | 200 and a stream of RunEvents, one JSON object a line, as soon as the body is a RunRequest: whatever goes wrong after that, before or after `accepted`, is the stream's one `error` event |
+ * | `POST /v1/tokenize` | `{ tokens }` of a text, each with its place |
  * | `GET /v1/info` | WorkerInfo |
  * | `GET /v1/state` | what the batch is doing: BatchState |
  * | `GET /health` | 200 when a request would be served, else 503 with the reason; needs no token |
@@ -102,6 +108,8 @@ function listen(server: Server, { host, port }: WorkerServerOptions): Promise<vo
 
 type Env = { Bindings: HttpBindings }
 
+const methods = { '/health': 'GET', '/v1/info': 'GET', '/v1/state': 'GET', '/v1/run': 'POST', '/v1/tokenize': 'POST' }
+
 /** The routes alone, without a socket. */
 export function createApp(options: WorkerServerOptions): Hono<Env> {
   const { service, log } = options
@@ -115,7 +123,7 @@ export function createApp(options: WorkerServerOptions): Hono<Env> {
   app.get('/v1/state', (context) => context.json(service.state()))
   app.post('/v1/run', async (context) => {
     const { incoming, outgoing } = context.env
-    const request = parseRun(await readBody(incoming, limits.runRequestBytes))
+    const request = parseBody(runRequestSchema, 'a run request', await readBody(incoming, limits.runRequestBytes))
     const health = service.health()
     if (health.status === 'starting') throw new ServingError('overloaded', health.reason)
     const stream = new EventStream(outgoing, {
@@ -126,7 +134,11 @@ export function createApp(options: WorkerServerOptions): Hono<Env> {
     service.start(request, stream, stream.left)
     return RESPONSE_ALREADY_SENT
   })
-  for (const [path, allow] of Object.entries({ '/health': 'GET', '/v1/info': 'GET', '/v1/state': 'GET', '/v1/run': 'POST' })) {
+  app.post('/v1/tokenize', async (context) => {
+    const body = await readBody(context.env.incoming, limits.runRequestBytes)
+    return context.json({ tokens: service.tokenize(parseBody(tokenizeRequestSchema, 'a tokenize request', body)) })
+  })
+  for (const [path, allow] of Object.entries(methods)) {
     app.all(path, (context) => {
       context.header('allow', allow)
       throw new ServingError('method_not_allowed', `${path} is called with ${allow}, not ${context.req.method}`)
@@ -193,15 +205,15 @@ function gone(): ServingError {
   return new ServingError('client_closed', 'the client closed the connection before its request was complete')
 }
 
-function parseRun(body: Buffer): RunRequest {
+function parseBody<T>(schema: z.ZodType<T>, what: string, body: Buffer): T {
   let value: unknown
   try {
     value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body))
   } catch (cause) {
     throw new ServingError('invalid_request', 'the body is not JSON in UTF-8', {}, { cause })
   }
-  const parsed = runRequestSchema.safeParse(value)
-  if (!parsed.success) throw new ServingError('invalid_request', `not a run request: ${z.prettifyError(parsed.error)}`)
+  const parsed = schema.safeParse(value)
+  if (!parsed.success) throw new ServingError('invalid_request', `not ${what}: ${z.prettifyError(parsed.error)}`)
   return parsed.data
 }
 

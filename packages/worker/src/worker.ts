@@ -160,6 +160,10 @@ class StartingService implements WorkerService {
     this.#ready().start(...run)
   }
 
+  tokenize(...request: Parameters<WorkerService['tokenize']>): ReturnType<WorkerService['tokenize']> {
+    return this.#ready().tokenize(...request)
+  }
+
   #ready(): RunService {
     if (this.runs === undefined) throw this.#starting()
     return this.runs

@@ -25,6 +25,11 @@ describe('penalties', () => {
     expect(apply({ sample: false, repetitionPenalty: 2 }, [4, -4, 1], [0, 1], [], 5)).toEqual([2, -8, 1])
   })
 
+  it('adds the bias of named tokens, whatever occurred', () => {
+    expect(apply({ sample: false, logitBias: { '0': -100, '2': 1.5, '9': 1 } }, [1, 1, 1], [0], [2])).toEqual([-99, 1, 2.5])
+    expect(createPenalties({ sample: false, logitBias: {} }, []).active).toBe(false)
+  })
+
   it('takes the frequency penalty off for every time in the answer, the presence penalty once', () => {
     const parameters = { sample: false, frequencyPenalty: 0.5, presencePenalty: 0.25 }
     expect(apply(parameters, [1, 1, 1], [0, 0], [1, 1, 1, 2])).toEqual([1, -0.75, 0.25])

@@ -1,7 +1,6 @@
-import { ServingError } from '@quiver/protocol'
+import { type ChatMessage, ServingError } from '@quiver/protocol'
 import { describe, expect, it } from 'vitest'
 import { createTokenizer } from '../../../packages/worker/src/tokenizer/create-tokenizer.ts'
-import type { ChatMessage } from '../../../packages/worker/src/tokenizer/tokenizer.ts'
 import { deps, loadTokenizer, readJsonFixture, smollm2Files } from './fixtures.ts'
 
 interface ChatCase {

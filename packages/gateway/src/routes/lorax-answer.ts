@@ -123,7 +123,7 @@ function toLoraxToken({ id, text, logprob, special, alternatives }: TokenEvent):
     text,
     logprob,
     special,
-    ...(alternatives === undefined ? {} : { alternative_tokens: alternatives }),
+    ...(alternatives === undefined ? {} : { alternative_tokens: alternatives.map(({ special: _, ...known }) => known) }),
     skipped: false,
   }
 }

@@ -26,7 +26,7 @@ export function toRunRequest(body: GenerateBody, context: RunContext): RunReques
     tenant: 'default',
     adapter: adapterRef(parameters, context.catalogue),
     // A lone surrogate is not text; tokenizers and UTF-8 take the replacement character for it.
-    inputs: body.inputs.toWellFormed(),
+    prompt: { kind: 'text', text: body.inputs.toWellFormed() },
     sampling: samplingParameters(parameters, context),
     ...given('maxNewTokens', parameters.max_new_tokens),
     stop: [...stopSequences(parameters)],

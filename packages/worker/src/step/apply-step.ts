@@ -199,7 +199,7 @@ function alternativesOf({ init }: Sequence, { topIds, topLogprobs }: RowOutput, 
   const alternatives = topIds.slice(0, init.alternatives).map((id, index) => {
     const logprob = topLogprobs[index]
     assert(logprob !== undefined, `the engine gave no log-probability for alternative ${id}`)
-    return { id, text: tokenizer.decode([id], { keepSpecial: true }), logprob }
+    return { id, text: tokenizer.decode([id], { keepSpecial: true }), logprob, special: tokenizer.isSpecial(id) }
   })
   return { alternatives }
 }

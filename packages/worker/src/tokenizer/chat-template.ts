@@ -1,10 +1,10 @@
 import { Environment, Interpreter, parse, tokenize } from '@huggingface/jinja'
-import { ServingError } from '@quiver/protocol'
-import type { ChatMessage } from './tokenizer.ts'
+import { type ChatMessage, ServingError } from '@quiver/protocol'
+import type { ChatTemplateOptions } from './tokenizer.ts'
 
 export interface ChatTemplate {
   /** @throws ServingError `invalid_parameters` when the template refuses the conversation or is broken itself */
-  render(messages: readonly ChatMessage[], options: { readonly addGenerationPrompt: boolean }): string
+  render(messages: readonly ChatMessage[], options: ChatTemplateOptions): string
 }
 
 /** What a template may read beside the conversation. */
@@ -28,11 +28,15 @@ export function createChatTemplate(source: string | undefined, deps: ChatTemplat
     return program
   }
   return {
-    render: (messages, { addGenerationPrompt }) => {
+    render: (messages, { addGenerationPrompt = true, tools }) => {
       try {
+        if (tools !== undefined && !/\btools\b/.test(source ?? '')) {
+          throw new Error("this model's chat template has no place for tools")
+        }
         const environment = createEnvironment(deps)
         environment.set('messages', messages)
         environment.set('add_generation_prompt', addGenerationPrompt)
+        if (tools !== undefined) environment.set('tools', tools)
         return String(new Interpreter(environment).run(compile()).value)
       } catch (error) {
         const reason = error instanceof Error ? error.message : String(error)

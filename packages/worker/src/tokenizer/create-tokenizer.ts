@@ -7,6 +7,7 @@ import { createLeastTokens } from './least-tokens.ts'
 import { createNormalizer } from './normalizer.ts'
 import { readSurroundings } from './post-processor.ts'
 import { createPreTokenizer } from './pre-tokenizer.ts'
+import { textTokens } from './text-tokens.ts'
 import { createTokenBytes } from './token-bytes.ts'
 import { createTokenStream, decodeTokens } from './token-stream.ts'
 import type { Tokenizer } from './tokenizer.ts'
@@ -30,15 +31,22 @@ export function createTokenizer(files: TokenizerFiles, deps: TokenizerDeps): Tok
   const special = new Set(description.addedTokens.filter((token) => token.special).map(({ id }) => id))
   const specialTokens = files.kind === 'json' ? namedTokens(files.config) : namedGgufTokens(files)
   const template = createChatTemplate(files.chatTemplate, { ...deps, specialTokens })
+  const encode = createEncode(description)
+  const { before, after } = readSurroundings(description.postProcessor)
+  const around = (ids: readonly number[]) => textTokens('', ids, tokens)
   return {
     vocabSize: tokens.vocabSize,
     eosTokenIds: eosTokenIds(files, specialTokens, description),
-    encode: createEncode(description),
+    encode,
+    tokenize: (text, { addSpecial = true } = {}) => {
+      const inside = textTokens(text, encode(text, { addSpecial: false }), tokens)
+      return addSpecial ? [...around(before), ...inside, ...around(after)] : inside
+    },
     leastTokens: createLeastTokens(description),
     decode: (ids, { keepSpecial = false } = {}) => decodeTokens(keepSpecial ? ids : ids.filter((id) => !special.has(id)), tokens),
     isSpecial: (id) => special.has(id),
     stream: () => createTokenStream(tokens),
-    applyChatTemplate: (messages, { addGenerationPrompt = true } = {}) => template.render(messages, { addGenerationPrompt }),
+    applyChatTemplate: (messages, options = {}) => template.render(messages, options),
   }
 }
 

@@ -8,6 +8,8 @@ export interface TokenBytes {
   readonly vocabSize: number
   /** @returns the bytes of one token, not to be written to; none for an id that is no token */
   of(id: number): Uint8Array
+  /** The vocabulary's own spelling of a token, such as `Ġthe`; empty for an id that is no token. */
+  spelling(id: number): string
 }
 
 const NOTHING = new Uint8Array()
@@ -25,6 +27,7 @@ export function createTokenBytes(description: TokenizerDescription): TokenBytes 
   const known = new Array<Uint8Array | undefined>(spellings.length)
   return {
     vocabSize: spellings.length,
+    spelling: (id) => spellings[id] ?? '',
     of: (id) => {
       const found = known[id]
       if (found !== undefined) return found

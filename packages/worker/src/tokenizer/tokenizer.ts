@@ -1,3 +1,5 @@
+import type { ChatMessage, TextToken } from '@quiver/protocol'
+
 /** Text to tokens and back, for one model. */
 export interface Tokenizer {
   readonly vocabSize: number
@@ -7,6 +9,8 @@ export interface Tokenizer {
    * tokenizer does, and with `addSpecial: false` (a rendered chat template, which writes its own) not at all.
    */
   encode(text: string, options?: { readonly addSpecial?: boolean }): number[]
+  /** The same tokens with their places in the text. */
+  tokenize(text: string, options?: { readonly addSpecial?: boolean }): TextToken[]
   /** A quick lower bound of how many tokens `encode` gives; 0 where none is certain. */
   leastTokens(text: string): number
   /** Decodes whole tokens; special ones are left out unless asked for. */
@@ -14,13 +18,14 @@ export interface Tokenizer {
   isSpecial(id: number): boolean
   /** A decoder for one sequence's output. */
   stream(): TokenStream
-  /** Renders a conversation with the model's chat template. @throws ServingError `invalid_parameters` when there is none or it fails */
-  applyChatTemplate(messages: readonly ChatMessage[], options?: { readonly addGenerationPrompt?: boolean }): string
+  /** Renders a conversation with the model's chat template. @throws ServingError `invalid_parameters` when there is none, it fails, or it has no place for the tools */
+  applyChatTemplate(messages: readonly ChatMessage[], options?: ChatTemplateOptions): string
 }
 
-export interface ChatMessage {
-  readonly role: string
-  readonly content: string
+export interface ChatTemplateOptions {
+  /** true unless said otherwise. */
+  readonly addGenerationPrompt?: boolean
+  readonly tools?: readonly Readonly<Record<string, unknown>>[] | undefined
 }
 
 /** Decodes one sequence token by token and never splits a character. */
