@@ -134,7 +134,8 @@ test('a worker that dies while it is being received never counts as ready, and t
     if (received++ > 0) return
     const pid = watched.pid ?? 0
     process.kill(pid, 'SIGKILL')
-    await whenGone(pid, 5000)
+    // Until the supervisor itself has heard of its end.
+    while (watched.pid !== undefined) await new Promise((resolve) => setImmediate(resolve))
   })
   const watched = supervisor
   await supervisor.start()

@@ -175,11 +175,11 @@ describe('a start that cannot succeed', () => {
     expect(started.output).toMatch(/^quiver: .*no-such-model.*\n$/)
   })
 
-  test('because the data folder is a file names it and what to change', async () => {
-    const started = await start({ QUIVER_DATA: import.meta.filename })
+  test('because the data folder is a file names it and what to change, after a root that is not there', async () => {
+    const started = await start({ QUIVER_DATA: import.meta.filename, QUIVER_LOCAL_ROOTS: '/no/such/root' })
     expect(await started.exit).toEqual({ code: 1, signal: null })
     expect(started.output).toMatch(
-      /^quiver: cannot keep adapters in \S+processes\.test\.ts\/store \(ENOTDIR\): choose a folder that can be written, with --data or QUIVER_DATA\n$/,
+      /^QUIVER_LOCAL_ROOTS names \/no\/such\/root, which is not a folder here: adapters below it are refused\.\nquiver: cannot keep adapters in \S+processes\.test\.ts\/store \(ENOTDIR\): choose a folder that can be written, with --data or QUIVER_DATA\n$/,
     )
   })
 

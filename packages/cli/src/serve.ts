@@ -1,5 +1,6 @@
 /** `quiver serve`: a gateway in this process, a worker beside it, a folder as object store. */
 import { randomBytes, randomUUID } from 'node:crypto'
+import { stat } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { FolderStore } from '@quiver/cache/store'
 import { Catalogue, connectWorker, createGateway, SoleWorker, systemClock, workerAgent } from '@quiver/gateway'
@@ -44,6 +45,9 @@ export async function serve(config: Config, io: ServeIo): Promise<number> {
   }
   const agent = workerAgent()
   const workers = new SoleWorker({ clock, patienceMs: WORKER_PATIENCE_MS })
+  for (const root of await missingFolders(config.localRoots)) {
+    io.stderr.write(`QUIVER_LOCAL_ROOTS names ${root}, which is not a folder here: adapters below it are refused.\n`)
+  }
   const store = await openStore(config)
   const catalogue = new Catalogue(store)
   const gateway = createGateway(
@@ -96,6 +100,18 @@ export async function serve(config: Config, io: ServeIo): Promise<number> {
     await supervisor.stop()
     await agent.destroy()
   }
+}
+
+async function missingFolders(folders: readonly string[]): Promise<readonly string[]> {
+  const found = await Promise.all(
+    folders.map((folder) =>
+      stat(folder).then(
+        (stats) => stats.isDirectory(),
+        () => false,
+      ),
+    ),
+  )
+  return folders.filter((_, index) => found[index] !== true)
 }
 
 async function openStore({ store }: Config): Promise<FolderStore> {

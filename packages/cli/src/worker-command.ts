@@ -1,10 +1,11 @@
 /** `quiver worker`: one worker process, a child of `quiver serve` or by itself. */
 import { randomBytes, randomUUID } from 'node:crypto'
 import path from 'node:path'
-import { type Logger, ServingError, toServingError, type WorkerMessage } from '@quiver/protocol'
+import { type Logger, ServingError, type WorkerMessage } from '@quiver/protocol'
 import { createProcessRunner, createWorker, nodeTimers, type WorkerConfig } from '@quiver/worker'
 import type { Config } from './config.ts'
 import { isLoopback } from './loopback.ts'
+import { startFailure } from './start-failure.ts'
 import { onStopSignals } from './stop-signals.ts'
 
 /** How long running requests may take to finish after SIGTERM. */
@@ -60,10 +61,14 @@ export async function runWorker(config: Config, home: string, log: Logger): Prom
     return 0
   } catch (thrown) {
     if (stopping.signal.aborted) return 0
-    const error = toServingError(thrown)
-    if (error.code === 'internal')
-      log('error', 'the worker could not start', { cause: String((error.cause as Error)?.stack ?? error.cause) })
+    const error = startFailure(thrown, config.cache)
     if (!hasParent()) throw error
+    if (error.code === 'internal') {
+      const cause = error.cause ?? error
+      log('error', 'the worker could not start', {
+        cause: cause instanceof Error ? (cause.stack ?? cause.message) : String(cause),
+      })
+    }
     // The parent says it, once.
     await tell({ type: 'failed', code: error.code, message: error.message })
     return 1

@@ -107,7 +107,7 @@ export class WorkerSupervisor {
         this.#readied = this.#ready(from, message.url)
         break
       case 'failed':
-        if (!this.#wasReady) this.#giveUp(new ServingError(message.code, message.message))
+        if (!this.#wasReady) this.#giveUp(refusal(message))
         else this.#deps.log('error', `the worker could not start again: ${message.message}`)
         break
       default:
@@ -154,4 +154,11 @@ export class WorkerSupervisor {
     this.#isStopping = true
     this.#firstReady.reject(error)
   }
+}
+
+/** A worker that does not know what went wrong has written all that it does know to the log. */
+function refusal({ code, message }: Extract<WorkerMessage, { type: 'failed' }>): ServingError {
+  return code === 'internal'
+    ? new ServingError('worker_lost', 'the worker could not start; what went wrong is in the line above')
+    : new ServingError(code, message)
 }

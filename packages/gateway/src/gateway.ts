@@ -7,7 +7,7 @@ import type { TimerClock } from './clock.ts'
 import { Permits } from './permits.ts'
 import { createApp, type Phase } from './routes/app.ts'
 import { errorResponse, logFailure } from './routes/error-response.ts'
-import type { GenerateTimes } from './routes/generate.ts'
+import type { GenerateTimes } from './routes/start-run.ts'
 import type { WorkerSource } from './worker/worker-source.ts'
 
 export interface GatewayConfig {

@@ -5,8 +5,9 @@ import { Hono } from 'hono'
 import { cors } from 'hono/cors'
 import { errorResponse, logFailure } from './error-response.ts'
 import { readRequestId } from './exchange.ts'
-import { answerGenerate, type GenerateDeps, type GenerateMode } from './generate.ts'
+import { answerGenerate, type GenerateMode } from './generate.ts'
 import { describeServer } from './server-info.ts'
+import type { GenerateDeps } from './start-run.ts'
 
 export type Phase = 'starting' | 'open' | 'draining'
 

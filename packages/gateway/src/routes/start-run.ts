@@ -1,0 +1,91 @@
+/** From a request whose types are right to a run at a worker. */
+import { type Logger, type RunEvent, type RunRequest, ServingError, type WorkerInfo } from '@quiver/protocol'
+import type { Catalogue } from '../catalogue/catalogue.ts'
+import type { TimerClock } from '../clock.ts'
+import type { Permits } from '../permits.ts'
+import { runWithRetry } from '../worker/run-with-retry.ts'
+import type { WorkerSource } from '../worker/worker-source.ts'
+import type { Exchange } from './exchange.ts'
+import { type Check, parameterChecks, runChecks } from './generate-checks.ts'
+import type { GenerateBody } from './generate-schema.ts'
+import { toRunRequest } from './run-request.ts'
+
+export interface GenerateDeps {
+  readonly workers: WorkerSource
+  readonly catalogue: Pick<Catalogue, 'resolve'>
+  readonly permits: Permits
+  readonly clock: TimerClock
+  readonly log: Logger
+  /** A whole number, 0 … 2^53−1. */
+  readonly drawSeed: () => number
+  /** Different each time, at most 36 characters. */
+  readonly newId: () => string
+  /** Aborted when running requests must end now. */
+  readonly shutdown: AbortSignal
+  readonly times: GenerateTimes
+}
+
+/** All in milliseconds. */
+export interface GenerateTimes {
+  readonly deadlineMs: number
+  readonly keepAliveMs: number
+  readonly slowReaderMs: number
+}
+
+/** A request whose types are right, with all that belongs to answering it. */
+export interface Generation {
+  readonly body: GenerateBody
+  readonly seed: string | undefined
+  readonly exchange: Exchange
+}
+
+export interface Run {
+  readonly events: AsyncGenerator<Exclude<RunEvent, { type: 'error' }>>
+  readonly request: RunRequest
+  readonly info: WorkerInfo
+  /** From arrival until the request was found valid. */
+  readonly validationMs: number
+}
+
+/**
+ * Checks the request and begins the run. The permit is given back when `events` ends, however it ends.
+ * @throws ServingError what is wrong with the request
+ */
+export function startRun(deps: GenerateDeps, generation: Generation, firstChecks: readonly Check[]): Run {
+  const { body, seed, exchange } = generation
+  const { info } = deps.workers
+  if (info === undefined) throw new ServingError('not_ready', 'The model is still being loaded: try again in a moment')
+  const bounds = { inputTokens: info.limits.inputTokens }
+  runChecks(firstChecks, body, bounds)
+  const release = deps.permits.take(info.limits.sequences + info.limits.waiting)
+  try {
+    runChecks(parameterChecks, body, bounds)
+    const request = toRunRequest(body, {
+      requestId: exchange.requestId,
+      seed,
+      drawSeed: deps.drawSeed,
+      deadlineMs: exchange.remainingMs(),
+      catalogue: deps.catalogue,
+    })
+    const runId = `${exchange.requestId}.${deps.newId()}`.slice(0, 120)
+    const attempt = (number: number): RunRequest => ({
+      ...request,
+      // Clients may use one id for several requests at once; workers may not see it twice.
+      requestId: `${runId}.${number}`,
+      deadlineMs: exchange.remainingMs(),
+    })
+    const events = releasing(runWithRetry(deps.workers, attempt, exchange.signal), release)
+    return { events, request, info, validationMs: deps.clock.nowMs() - exchange.arrivedAtMs }
+  } catch (error) {
+    release()
+    throw error
+  }
+}
+
+async function* releasing<T>(events: AsyncGenerator<T>, release: () => void): AsyncGenerator<T> {
+  try {
+    yield* events
+  } finally {
+    release()
+  }
+}
