@@ -60,7 +60,7 @@ export class FakeAdapterCache implements AdapterCache {
   }
 
   async resolve(ref: Exclude<AdapterRef, { kind: 'base' }>): Promise<AdapterIdentity> {
-    const name = ref.kind === 'registered' ? ref.name : ref.path
+    const name = nameOf(ref)
     const behaviour = this.#behaviours.get(name)
     if (behaviour?.resolveHeld) await this.#gate(name)
     if (behaviour?.missing) throw new ServingError('adapter_not_found', `there is no adapter ${name}`)
@@ -136,6 +136,12 @@ export class FakeAdapterCache implements AdapterCache {
   #gate(name: string): Promise<void> {
     return new Promise((open) => this.#gates.set(name, [...(this.#gates.get(name) ?? []), open]))
   }
+}
+
+/** A merged adapter is known by its members' names. */
+function nameOf(ref: Exclude<AdapterRef, { kind: 'base' }>): string {
+  if (ref.kind === 'merged') return ref.members.map((member) => nameOf(member.ref)).join(',')
+  return ref.kind === 'registered' ? ref.name : ref.path
 }
 
 interface Entry {

@@ -17,6 +17,7 @@ import {
   type BaseLayout,
   type Clock,
   type Logger,
+  type MemberRef,
   parseAdapterDigest,
   ServingError,
   type SlotIndex,
@@ -26,9 +27,12 @@ import { LRUCache } from 'lru-cache'
 import { AdapterLoader } from './adapter-loader.ts'
 import type { DeviceMemory } from './device-memory.ts'
 import type { PackedAdapter, PackedDtype } from './format/packed-adapter.ts'
-import { maxWeightsBytes } from './format/validate.ts'
+import { maxWeightsBytes, type ValidAdapter } from './format/validate.ts'
 import { type AdapterLease, TierLease } from './lease.ts'
 import { LoadGate } from './load-gate.ts'
+import type { ReadSource } from './merge/member-sources.ts'
+import type { MergeRecipe } from './merge/merge-recipe.ts'
+import { resolveMerged } from './merge/resolve-merged.ts'
 import { NegativeCache } from './negative-cache.ts'
 import { LocalOrigin } from './origin/local.ts'
 import type { OriginAdapter } from './origin/origin.ts'
@@ -44,11 +48,14 @@ export interface AdapterIdentity {
   readonly digest: AdapterDigest
   /** As the request said it. */
   readonly name: string
+  /** Of a merged adapter: what its weights are made of when no tier has them. */
+  readonly recipe?: MergeRecipe
 }
 
 export interface AdapterCache {
   /**
-   * Which digest a reference means now. `registered`: its own digest after a syntactic check, no I/O; `local`: asks the origin.
+   * Which digest a reference means now. `registered`: its own digest after a syntactic check, no I/O; `local`: asks the origin;
+   * `merged`: follows from its members' digests.
    * @throws ServingError `adapter_not_found`, `adapter_invalid`, `forbidden`, `invalid_request` (not a path), `too_large`,
    * `source_unavailable`
    */
@@ -85,6 +92,8 @@ export interface AdapterCacheDeps {
 
 /** Loads that run at once: enough that a slow origin holds up nobody else's, few enough to bound memory and file handles. */
 const LOADS_AT_ONCE = 16
+/** Merges that run at once, beside the loads: each holds the source weights of all of its members in memory. */
+const MERGES_AT_ONCE = 2
 /** Where the bytes of resolved local adapters can be found; each costs some 200 bytes. */
 const LOCAL_REMEMBERED = 10_000
 
@@ -112,6 +121,7 @@ class TieredCache implements AdapterCache {
   readonly #ram: RamTier
   readonly #loader: AdapterLoader
   readonly #gate: LoadGate
+  readonly #mergeGate: LoadGate
   readonly #flights = new SingleFlight<AdapterDigest, PackedAdapter>()
   readonly #arriving = new Map<AdapterDigest, { readonly startedAtMs: number }>()
   readonly #failures: NegativeCache<AdapterDigest>
@@ -127,12 +137,23 @@ class TieredCache implements AdapterCache {
     this.#local = new LocalOrigin(config.localRoots, limits)
     this.#stored = new StoredOrigin(store, limits)
     this.#failures = new NegativeCache(clock)
-    this.#gate = new LoadGate(LOADS_AT_ONCE, () => this.#ram.heldBytes < config.ramBytes)
-    this.#loader = new AdapterLoader(config, { disk, originOf: (digest) => this.#originOf(digest), log })
+    const hasRoom = (): boolean => this.#ram.heldBytes < config.ramBytes
+    this.#gate = new LoadGate(LOADS_AT_ONCE, hasRoom)
+    this.#mergeGate = new LoadGate(MERGES_AT_ONCE, hasRoom)
+    this.#loader = new AdapterLoader(config, {
+      disk,
+      originOf: (digest) => this.#originOf(digest),
+      readMember: (digest, signal, read) => this.#readMember(digest, signal, read),
+      log,
+    })
     this.device = new DeviceSlots(device, clock)
   }
 
   async resolve(ref: Exclude<AdapterRef, { kind: 'base' }>): Promise<AdapterIdentity> {
+    return ref.kind === 'merged' ? await resolveMerged(ref, (member) => this.#resolveOne(member)) : await this.#resolveOne(ref)
+  }
+
+  async #resolveOne(ref: MemberRef): Promise<AdapterIdentity> {
     if (ref.kind === 'registered') return { digest: parseAdapterDigest(ref.digest), name: ref.name }
     const found = await this.#local.resolve(ref.path)
     this.#localByDigest.set(found.digest, found)
@@ -151,7 +172,7 @@ class TieredCache implements AdapterCache {
     else
       leave.flight = this.#flights.join(
         digest,
-        (signal) => this.#fly(digest, signal),
+        (signal) => this.#fly(identity, signal),
         (outcome) => this.#settle(lease, outcome),
       )
     return lease
@@ -211,14 +232,33 @@ class TieredCache implements AdapterCache {
     return { digest, fetch }
   }
 
-  /** One load for all who wait. Everything but an abort counts for or against the adapter. */
-  async #fly(digest: AdapterDigest, signal: AbortSignal): Promise<PackedAdapter> {
+  /** One load for all who wait. */
+  async #fly({ digest, recipe }: AdapterIdentity, signal: AbortSignal): Promise<PackedAdapter> {
     const arrival = { startedAtMs: this.#clock.nowMs() }
     this.#arriving.set(digest, arrival)
+    // A merge waits for loads of its members, so it must not hold a place among them.
+    const gate = recipe === undefined ? this.#gate : this.#mergeGate
     try {
-      const packed = await this.#gate.run(signal, () => this.#loader.load(digest, signal))
+      return await this.#attempt(digest, signal, () => gate.run(signal, () => this.#loader.load(digest, recipe, signal)))
+    } finally {
+      // A newer flight of this digest may have begun since this one was aborted.
+      if (this.#arriving.get(digest) === arrival) this.#arriving.delete(digest)
+    }
+  }
+
+  /** A member that has just failed, in a merge or by itself, is not asked for again at once. */
+  async #readMember(digest: AdapterDigest, signal: AbortSignal, read: ReadSource): Promise<ValidAdapter> {
+    const failure = this.#failures.get(digest)
+    if (failure !== undefined) throw failure.cause
+    return await this.#attempt(digest, signal, () => this.#gate.run(signal, () => read(digest, signal)))
+  }
+
+  /** Everything but an abort counts for or against the adapter. */
+  async #attempt<T>(digest: AdapterDigest, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    try {
+      const result = await work()
       this.#failures.succeeded(digest)
-      return packed
+      return result
     } catch (thrown) {
       const cause = toServingError(thrown)
       // An abort says nothing about the adapter.
@@ -227,9 +267,6 @@ class TieredCache implements AdapterCache {
         this.#log('warn', 'an adapter cannot be loaded', { ...cause.context, digest, code: cause.code, reason: reasonOf(cause) })
       }
       throw cause
-    } finally {
-      // A newer flight of this digest may have begun since this one was aborted.
-      if (this.#arriving.get(digest) === arrival) this.#arriving.delete(digest)
     }
   }
 
@@ -242,6 +279,7 @@ class TieredCache implements AdapterCache {
   #drop(digest: AdapterDigest): void {
     this.#ram.drop(digest)
     this.#gate.wake()
+    this.#mergeGate.wake()
   }
 }
 

@@ -1,3 +1,4 @@
+export * from './adapter-ref.ts'
 export * from './base-layout.ts'
 export * from './clock.ts'
 export * from './errors.ts'

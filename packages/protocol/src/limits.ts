@@ -17,6 +17,8 @@ export const limits = {
   stepAgeMs: 20_000,
   /** An unused connection between a gateway and a worker is closed after this. */
   connectionIdleMs: 60_000,
+  /** Adapters of one `merged_adapters`: the source weights of all of them are in memory while they are merged. */
+  mergedAdapters: 8,
   /** Requests a worker holds beyond the running ones; more are answered `overloaded`. */
   waitingSequences: 1024,
   /** Stop sequences of one request, and their length in characters. */

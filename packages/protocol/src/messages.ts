@@ -3,6 +3,7 @@
  * after that. Unknown fields are dropped, so that one version of difference either way is tolerated.
  */
 import { z } from 'zod'
+import { adapterRefSchema } from './adapter-ref.ts'
 import { baseLayoutSchema } from './base-layout.ts'
 import { errorCodes } from './errors.ts'
 import { grammarSchema } from './grammar.ts'
@@ -11,14 +12,6 @@ import { promptSchema } from './prompt.ts'
 
 const count = z.int().nonnegative()
 const milliseconds = z.number().nonnegative()
-
-/** Which weights a request wants. `registered` is bound to a digest by the gateway; a `local` path is resolved by the worker under its roots. */
-export const adapterRefSchema = z.discriminatedUnion('kind', [
-  z.object({ kind: z.literal('base') }),
-  z.object({ kind: z.literal('registered'), name: z.string().min(1), digest: z.string().regex(/^[0-9a-f]{64}$/) }),
-  z.object({ kind: z.literal('local'), path: z.string().min(1).max(4096) }),
-])
-export type AdapterRef = z.infer<typeof adapterRefSchema>
 
 /** An unsigned 64-bit seed as decimal text, because a JSON number loses digits above 2^53. */
 export const seedSchema = z.string().regex(/^(0|[1-9][0-9]{0,19})$/)
