@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest'
@@ -76,4 +76,29 @@ test('sweeps what a killed builder left and leaves a living one alone', async ()
   const names = await readdir(cacheDir)
   expect(names).toHaveLength(2)
   expect(names).toContain(`.building-${process.pid}-abc`)
+})
+
+test.each([
+  ['weights.bin', 'cut short', (whole: Buffer) => whole.subarray(0, whole.length - 7)],
+  ['weights.bin', 'with one bit flipped', (whole: Buffer) => whole.with(whole.length >> 1, (whole[whole.length >> 1] ?? 0) ^ 1)],
+  ['model.onnx', 'cut short', (whole: Buffer) => whole.subarray(0, 100)],
+  ['seal.json', 'emptied', () => Buffer.alloc(0)],
+])('builds a graph anew whose %s is found %s', async (name, _, damage) => {
+  const graph = await cachedGraph(await options(), 'f16')
+  const file = path.join(path.dirname(graph), name)
+  const whole = await readFile(file)
+  await writeFile(file, damage(whole))
+  expect(await cachedGraph(await options(), 'f16')).toBe(graph)
+  expect(Buffer.compare(await readFile(file), whole)).toBe(0)
+  expect(await readdir(cacheDir)).toHaveLength(1)
+})
+
+test('removes what an older version built for the same model and leaves other models alone', async () => {
+  const graph = await cachedGraph(await options(), 'f16')
+  const name = path.basename(graph.slice(0, -'/model.onnx'.length))
+  await rm(path.join(cacheDir, name), { recursive: true })
+  const older = name.replace(/v\d+$/, 'v1')
+  for (const folder of [older, `other-${older}`]) await mkdir(path.join(cacheDir, folder))
+  await cachedGraph(await options(), 'f16')
+  expect((await readdir(cacheDir)).toSorted()).toEqual([name, `other-${older}`].toSorted())
 })
