@@ -20,7 +20,11 @@ const checks: readonly [name: string, parameters: Record<string, unknown>, text:
     { adapter_id: 'text-to-sql', merged_adapters: { ids: ['a'] } },
     'at most one of `adapter_id` or `adapters` may be provided',
   ],
-  ['merged_adapters', { merged_adapters: { ids: ['a'] }, adapter_id: null }, '`merged_adapters` is not supported by this server'],
+  [
+    'merged_adapters',
+    { merged_adapters: { ids: ['a'] }, adapter_id: null },
+    'number of adapter IDs must match number of adapter weights',
+  ],
   [
     'header-unsafe adapter_id',
     { adapter_id: 'a\nb', merged_adapters: null },
@@ -133,7 +137,10 @@ describe('types', () => {
   const wrong: readonly [field: string, values: readonly string[]][] = [
     ['adapter_id', ['1', '{}']],
     ['adapter_source', ['1']],
-    ['merged_adapters', ['[]', '"a"']],
+    [
+      'merged_adapters',
+      ['[]', '"a"', '{}', '{"ids":"a"}', '{"ids":[1]}', '{"ids":["a"],"weights":[1e400]}', '{"ids":[],"density":"1"}'],
+    ],
     ['best_of', ['-1', '1.5', '"1"', '9007199254740993', '1e400']],
     ['temperature', ['"NaN"', '1e400', 'true']],
     ['repetition_penalty', ['"1"', '1e400']],

@@ -5,6 +5,7 @@
 import { limits, parseAdapterName, ServingError } from '@quiver/protocol'
 import { adapterSource, isAdapterNamed } from './adapter-source.ts'
 import type { GenerateBody, GenerateParameters } from './generate-schema.ts'
+import { mergedRules } from './merged-adapters.ts'
 
 export interface CheckBounds {
   /** Longest prompt in tokens. */
@@ -40,7 +41,13 @@ export const parameterChecks: readonly Check[] = [
     (p) => isAdapterNamed(p) && isGiven(p.merged_adapters),
     'at most one of `adapter_id` or `adapters` may be provided',
   ),
-  check('merged_adapters', (p) => isGiven(p.merged_adapters), '`merged_adapters` is not supported by this server'),
+  ...mergedRules.map(({ fails, message }) =>
+    check(
+      'merged_adapters',
+      (p) => isGiven(p.merged_adapters) && fails(p.merged_adapters, adapterSource(p) === 'store'),
+      (p) => (isGiven(p.merged_adapters) ? message(p.merged_adapters) : ''),
+    ),
+  ),
   check(
     'adapter_id',
     (p) => !isHeaderSafe(p.adapter_id ?? ''),

@@ -4,6 +4,7 @@
  */
 import { ServingError } from '@quiver/protocol'
 import { z } from 'zod'
+import { mergedAdaptersSchema } from './merged-adapters.ts'
 
 const I32_MAX = 2 ** 31 - 1
 
@@ -18,16 +19,11 @@ const signed32 = z
   .min(-I32_MAX - 1, { error: 'must fit into 32 bits' })
   .max(I32_MAX, { error: 'must fit into 32 bits' })
 
-/** Only looked at from outside: a hostile one may have a hundred thousand keys. */
-const anyObject = z.custom<object>((value) => typeof value === 'object' && value !== null && !Array.isArray(value), {
-  error: 'must be an object',
-})
-
 export const parametersSchema = z.object(
   {
     adapter_id: text.nullish(),
     adapter_source: text.nullish(),
-    merged_adapters: anyObject.nullish(),
+    merged_adapters: mergedAdaptersSchema.nullish(),
     api_token: text.nullish(),
     best_of: unsigned.nullish(),
     temperature: real.nullish(),

@@ -10,6 +10,7 @@ import {
   toServingError,
 } from '@quiver/protocol'
 import type { TimerClock } from '../clock.ts'
+import { adapterSource } from './adapter-source.ts'
 import { errorResponse, logFailure } from './error-response.ts'
 import { eventStream } from './event-stream.ts'
 import { openExchange } from './exchange.ts'
@@ -128,8 +129,9 @@ async function answerStream(deps: GenerateDeps, generation: Generation, outgoing
   })
   const headers = { 'content-type': 'text/event-stream', 'cache-control': 'no-cache', 'x-accel-buffering': 'no' }
   if (run instanceof ServingError) return new Response(stream, { headers: { ...headers, 'x-request-id': exchange.requestId } })
-  const isLocal = run.request.adapter.kind === 'local'
-  const digest = isLocal ? await within(deps.clock, DIGEST_PATIENCE_MS, digestKnown.promise) : undefined
+  const { kind } = run.request.adapter
+  const digest =
+    kind === 'local' || kind === 'merged' ? await within(deps.clock, DIGEST_PATIENCE_MS, digestKnown.promise) : undefined
   return new Response(stream, { headers: { ...headers, ...commonHeaders(body, headerContext(generation, run, digest)) } })
 }
 
@@ -152,8 +154,8 @@ function headerContext({ body, exchange }: Generation, run: Run, digest: string 
       ? {}
       : {
           adapter: {
-            id: body.parameters.adapter_id ?? '',
-            source: adapter.kind === 'local' ? 'local' : 'store',
+            id: body.parameters.merged_adapters?.ids.join(',') ?? body.parameters.adapter_id ?? '',
+            source: adapterSource(body.parameters),
             ...(found === undefined ? {} : { digest: found }),
           },
         }),

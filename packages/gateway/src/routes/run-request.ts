@@ -1,8 +1,9 @@
-import { type AdapterRef, type RunRequest, type SamplingParameters, ServingError } from '@quiver/protocol'
+import { type AdapterRef, type MemberRef, type RunRequest, type SamplingParameters, ServingError } from '@quiver/protocol'
 import type { Catalogue } from '../catalogue/catalogue.ts'
 import { adapterSource, isAdapterNamed } from './adapter-source.ts'
 import { stopSequences } from './generate-checks.ts'
 import type { GenerateBody, GenerateParameters } from './generate-schema.ts'
+import { mergedRef } from './merged-adapters.ts'
 
 export interface RunContext {
   readonly requestId: string
@@ -67,8 +68,13 @@ function samplingParameters(p: GenerateParameters, context: RunContext): Samplin
 }
 
 function adapterRef(parameters: GenerateParameters, catalogue: RunContext['catalogue']): AdapterRef {
-  if (!isAdapterNamed(parameters)) return { kind: 'base' }
-  const id = parameters.adapter_id
+  const refOf = (id: string) => namedRef(id, parameters, catalogue)
+  const { merged_adapters } = parameters
+  if (merged_adapters !== null && merged_adapters !== undefined) return mergedRef(merged_adapters, refOf)
+  return isAdapterNamed(parameters) ? refOf(parameters.adapter_id) : { kind: 'base' }
+}
+
+function namedRef(id: string, parameters: GenerateParameters, catalogue: RunContext['catalogue']): MemberRef {
   switch (adapterSource(parameters)) {
     case 'store':
       return { kind: 'registered', ...catalogue.resolve(id) }
