@@ -53,13 +53,23 @@ const checks: readonly [name: string, parameters: Record<string, unknown>, text:
   ['watermark', { watermark: true, stop: [] }, '`watermark` is not supported by this server'],
   [
     'response_format',
-    { response_format: { type: 'json_object' }, watermark: false },
-    '`response_format` other than text is not supported by this server',
+    { response_format: { type: 'xml' }, watermark: false },
+    'the type of `response_format` must be text, json_object or json_schema. Given: "xml"',
   ],
   [
     'grammar',
-    { grammar: { type: 'json', value: {} }, response_format: { type: 'text' } },
-    '`grammar` is not supported by this server',
+    { grammar: { type: 'json', value: {} }, response_format: { type: 'json_object' } },
+    'at most one of `response_format` or `grammar` may be provided',
+  ],
+  [
+    'type of grammar',
+    { grammar: { type: 'ebnf', value: 'x' }, response_format: null },
+    'the type of `grammar` must be json, json_schema or regex. Given: "ebnf"',
+  ],
+  [
+    'regex',
+    { grammar: { type: 'regex', value: '' }, response_format: null },
+    'the regex of `grammar` must be a string of 1 to 4096 characters',
   ],
   ['inputs', { grammar: null }, '`inputs` cannot be empty'],
   ['truncate', { truncate: 0 }, '`truncate` must be strictly positive and less than 2047. Given: 0'],
@@ -127,9 +137,11 @@ const repaired: Record<string, Record<string, unknown>> = {
   top_n_tokens: { top_n_tokens: 1, max_new_tokens: 0 },
   max_new_tokens: { max_new_tokens: 1, stop: Array(17).fill('x') },
   stop: { stop: null, watermark: true },
-  watermark: { watermark: false, response_format: { type: 'json_object' } },
-  response_format: { response_format: null, grammar: {} },
-  grammar: { grammar: null },
+  watermark: { watermark: false, response_format: { type: 'xml' } },
+  response_format: { response_format: { type: 'json_object' }, grammar: { type: 'json', value: {} } },
+  grammar: { response_format: null, grammar: { type: 'ebnf', value: 'x' } },
+  'type of grammar': { grammar: { type: 'regex', value: '' } },
+  regex: { grammar: null },
   inputs: { truncate: 0 },
 }
 
@@ -162,7 +174,8 @@ describe('types', () => {
     ['return_k_alternatives', ['1.5', '2147483648']],
     ['top_n_tokens', ['-1', '2.5']],
     ['apply_chat_template', ['1']],
-    ['response_format', ['"json"', '[]']],
+    ['response_format', ['"json"', '[]', '{}', '{"type":"json_object","schema":1}']],
+    ['grammar', ['1', '{}', '{"type":"json"}', '{"type":"regex","value":[]}']],
   ]
   test.each(wrong)('H09: a wrong %s is 422 and named, in a stream too', async (field, values) => {
     for (const value of values) {
@@ -245,8 +258,9 @@ describe('failures of a run', () => {
     source_unavailable: [424, 'generation', /^Request failed during generation: Server error: why$/],
     not_found: [404, 'not_found', /^why$/],
     method_not_allowed: [405, 'method_not_allowed', /^why$/],
-    conflict: [409, 'conflict', /^why$/],
-    too_large: [413, 'too_large', /^why$/],
+    // Of a run these are the adapter's: changed while it was read, or larger than any that fits.
+    conflict: [424, 'generation', /^Request failed during generation: Server error: why$/],
+    too_large: [424, 'generation', /^Request failed during generation: Server error: why$/],
     unsupported_media_type: [415, 'unsupported_media_type', /^why$/],
     invalid_parameters: [422, 'validation', /^Input validation error: why$/],
     rate_limited: [429, 'overloaded', /^why$/],

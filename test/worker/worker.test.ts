@@ -174,10 +174,10 @@ describe('createWorker', () => {
     expect(await health()).toMatchObject({ status: 503, body: { status: 'starting' } })
     expect(await call(`${url}/v1/info`, { headers: { authorization } })).toMatchObject({
       status: 503,
-      body: { code: 'overloaded' },
+      body: { code: 'not_ready' },
     })
     const run = await call(`${url}/v1/run`, { method: 'POST', headers: { authorization }, body: JSON.stringify(runRequest()) })
-    expect(run).toMatchObject({ status: 503, body: { code: 'overloaded' } })
+    expect(run).toMatchObject({ status: 503, body: { code: 'not_ready' } })
     fixture.modelOpening.resolve()
     worker = await starting
     expect(await health()).toMatchObject({ status: 200 })

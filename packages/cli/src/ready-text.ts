@@ -17,7 +17,7 @@ export function readyText({ url, info, adapters }: ReadyFacts): string {
     `Quiver is ready: ${url}`,
     `  model     ${model.id} (${model.dtype}, ${engine.kind} on ${engine.device})`,
     `  adapters  ${adapters.length === 0 ? 'none yet' : adapters.slice(0, ADAPTERS_SHOWN).join(', ') + more}`,
-    `  room for  ${limits.sequences} requests at once, ${limits.slots} adapters in device memory, ${limits.totalTokens} tokens each`,
+    `  room for  ${limits.sequences} requests at once of up to ${limits.totalTokens} tokens, ${limits.slots} adapters in device memory`,
     '',
     'Try it:',
     `  ${curlCommand(url, adapters)}`,

@@ -31,11 +31,11 @@ const CLOSE_FLUSH_MS = 1_000
 /** What the server serves. There from the start, so that a worker that is still loading its model can say so. */
 export interface WorkerService {
   health(): ServiceHealth
-  /** @throws ServingError `overloaded` while starting */
+  /** @throws ServingError `not_ready` while starting */
   info(): WorkerInfo
   state(): BatchState
   start(request: RunRequest, sink: EventSink, signal: AbortSignal): void
-  /** @throws ServingError `invalid_parameters`; `overloaded` while starting */
+  /** @throws ServingError `invalid_parameters`; `not_ready` while starting */
   tokenize(request: TokenizeRequest): readonly TextToken[]
 }
 
@@ -125,7 +125,7 @@ export function createApp(options: WorkerServerOptions): Hono<Env> {
     const { incoming, outgoing } = context.env
     const request = parseBody(runRequestSchema, 'a run request', await readBody(incoming, limits.runRequestBytes))
     const health = service.health()
-    if (health.status === 'starting') throw new ServingError('overloaded', health.reason)
+    if (health.status === 'starting') throw new ServingError('not_ready', health.reason)
     const stream = new EventStream(outgoing, {
       timers: options.timers,
       bufferBytes: options.runBufferBytes ?? limits.runBufferBytes,

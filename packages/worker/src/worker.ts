@@ -2,6 +2,7 @@ import { limits, ServingError, type WorkerInfo } from '@quiver/protocol'
 import manifest from '../package.json' with { type: 'json' }
 import { BatchLoop, type BatchState } from './batch-loop.ts'
 import type { Engine } from './engine/engine.ts'
+import { Grammars } from './grammar/grammars.ts'
 import { baseLayout, type ModelSpec } from './model/model-spec.ts'
 import { RunService, type ServiceHealth } from './run-service.ts'
 import { Candidates } from './sampling/candidates.ts'
@@ -43,6 +44,8 @@ export async function createWorker(config: WorkerConfig, deps: WorkerDeps): Prom
     const common = { ...deps, ...base, cache }
     const loop = new BatchLoop(common)
     cleanUp.push(() => loop.close())
+    const grammars = new Grammars({ ...common, vocabSize: base.spec.vocabSize, eosTokenIds: loop.eosTokenIds })
+    cleanUp.push(async () => grammars.close())
     const info = infoOf(config, deps, base)
     const sampling = { drawSeed: deps.drawSeed, candidates: new Candidates(base.spec.vocabSize) }
     service.runs = new RunService({
@@ -50,6 +53,8 @@ export async function createWorker(config: WorkerConfig, deps: WorkerDeps): Prom
       loop,
       createSampler: (parameters, promptIds) => createSampler(parameters, promptIds, sampling),
       createStops: createStopSequences,
+      openConstraint: (grammar) => grammars.open(grammar),
+      scores: new Float32Array(base.spec.vocabSize),
       vocabSize: base.spec.vocabSize,
       inputTokens: info.limits.inputTokens,
       totalTokens: info.limits.totalTokens,
@@ -170,6 +175,6 @@ class StartingService implements WorkerService {
   }
 
   #starting(): ServingError {
-    return new ServingError('overloaded', 'the worker is still loading its model')
+    return new ServingError('not_ready', 'the worker is still loading its model')
   }
 }

@@ -32,7 +32,16 @@ export async function* runWithRetry(
   }
 }
 
-/** What a worker calls an invalid request is a value in this one, such as a path that cannot be: a parameter to whoever sent it. */
+/**
+ * Some codes mean another thing to whoever sent the request: what a worker calls an invalid request is a value in this one,
+ * such as a path that cannot be, and what is too large or in conflict is the adapter, not the request.
+ */
+const seenByClients: Partial<Record<ErrorCode, ErrorCode>> = {
+  invalid_request: 'invalid_parameters',
+  too_large: 'adapter_invalid',
+  conflict: 'adapter_unavailable',
+}
+
 function runError({ code, message }: { code: ErrorCode; message: string }): ServingError {
-  return new ServingError(code === 'invalid_request' ? 'invalid_parameters' : code, message)
+  return new ServingError(seenByClients[code] ?? code, message)
 }

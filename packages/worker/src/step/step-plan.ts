@@ -20,7 +20,7 @@ interface SequenceView {
 }
 
 export interface WaitingView extends SequenceView {
-  /** `ready`: in RAM, so that it can be put into a slot. `arriving` and `failed`: it cannot, but may still be in one. */
+  /** `ready`: in RAM, so that it can be put into a slot. `arriving`: it cannot, but may still be in one. */
   readonly adapter:
     | { readonly kind: 'base' }
     | { readonly kind: 'adapter'; readonly digest: AdapterDigest; readonly state: 'arriving' | 'ready' }
