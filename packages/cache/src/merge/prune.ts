@@ -3,8 +3,12 @@ import type { Slices } from './slices.ts'
 
 /** A float32's bits without its sign: as whole numbers they are ordered as the magnitudes are. */
 const MAGNITUDE = 0x7fffffff
-const LOW_BITS = 15
-const LOW_MASK = (1 << LOW_BITS) - 1
+/** The magnitude's 31 bits, from the top, in the parts that are counted one after the other. */
+const digits = [
+  { shift: 20, count: 2048 },
+  { shift: 10, count: 1024 },
+  { shift: 0, count: 1024 },
+] as const
 
 /**
  * Sets all but the ⌊density·n⌋ values of largest magnitude to 0; among equals the first ones stay. As `topk` of PyTorch,
@@ -29,8 +33,8 @@ export async function keepLargest(values: Float32Array<ArrayBuffer>, density: nu
 }
 
 /**
- * The magnitude of the `kept`-th largest value, and how many of that very magnitude belong to the kept ones. Two
- * counting passes, over the upper 16 bits and over the lower 15, instead of a sort.
+ * The magnitude of the `kept`-th largest value, and how many of that very magnitude belong to the kept ones. Found digit by
+ * digit: each pass counts the next digit of those that agree with the threshold so far. Three passes instead of a sort.
  */
 async function findThreshold(
   bits: Uint32Array,
@@ -38,25 +42,26 @@ async function findThreshold(
   slices: Slices,
 ): Promise<{ readonly threshold: number; readonly equals: number }> {
   if (kept === 0) return { threshold: MAGNITUDE, equals: 0 }
-  const upper = new Uint32Array(1 << 16)
-  await slices.over(bits.length, 1, (from, to) => {
-    for (let at = from; at < to; at++) {
-      const bin = ((bits[at] ?? 0) & MAGNITUDE) >>> LOW_BITS
-      upper[bin] = (upper[bin] ?? 0) + 1
-    }
-  })
-  const high = binOf(upper, kept)
-  const lower = new Uint32Array(1 << LOW_BITS)
-  await slices.over(bits.length, 1, (from, to) => {
-    for (let at = from; at < to; at++) {
-      const magnitude = (bits[at] ?? 0) & MAGNITUDE
-      if (magnitude >>> LOW_BITS !== high.bin) continue
-      const bin = magnitude & LOW_MASK
-      lower[bin] = (lower[bin] ?? 0) + 1
-    }
-  })
-  const low = binOf(lower, high.rest)
-  return { threshold: (high.bin << LOW_BITS) | low.bin, equals: low.rest }
+  let threshold = 0
+  let equals = kept
+  let agreeing = 0
+  for (const { shift, count } of digits) {
+    const counts = new Uint32Array(count)
+    const [fixed, wanted] = [agreeing, threshold]
+    await slices.over(bits.length, 1, (from, to) => {
+      for (let at = from; at < to; at++) {
+        const word = bits[at] ?? 0
+        if ((word & fixed) !== wanted) continue
+        const digit = ((word & MAGNITUDE) >>> shift) & (count - 1)
+        counts[digit] = (counts[digit] ?? 0) + 1
+      }
+    })
+    const { bin, rest } = binOf(counts, equals)
+    threshold |= bin << shift
+    agreeing |= (count - 1) << shift
+    equals = rest
+  }
+  return { threshold, equals }
 }
 
 /** The bin, counted from the top, that holds the `wanted`-th element, and which of the bin's elements that is. */
