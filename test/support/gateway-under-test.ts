@@ -1,6 +1,14 @@
 /** The real gateway on a real port, in front of a scripted worker. */
 
-import { connectWorker, createGateway, type Gateway, type GatewayConfig, SoleWorker, systemClock } from '@quiver/gateway'
+import {
+  connectWorker,
+  createGateway,
+  type Gateway,
+  type GatewayConfig,
+  type Manifest,
+  SoleWorker,
+  systemClock,
+} from '@quiver/gateway'
 import { type AdapterDigest, type AdapterName, type LogLevel, ServingError } from '@quiver/protocol'
 import { Agent, request } from 'undici'
 import { ScriptedWorker } from './scripted-worker.ts'
@@ -31,6 +39,20 @@ export const smallCatalogue = {
     if (name === 'text-to-sql') return { name: name as AdapterName, digest: sqlDigest }
     throw new ServingError('adapter_not_found', `Adapter '${name}' is not known here. There are: text-to-sql.`)
   },
+  names: () => ['text-to-sql'],
+  latest: (name: string): Manifest | undefined =>
+    name === 'text-to-sql'
+      ? {
+          name: name as AdapterName,
+          version: 1,
+          digest: sqlDigest,
+          base: 'smollm2-135m-instruct',
+          rank: 8,
+          modules: ['q_proj'],
+          bytes: 1000,
+          createdAt: '2026-01-01T00:00:00.000Z',
+        }
+      : undefined,
 }
 
 export async function startGateway(
@@ -48,6 +70,7 @@ export async function startGateway(
       workers: sole,
       catalogue: smallCatalogue,
       clock,
+      now: () => new Date('2026-01-02T03:04:05Z'),
       log: (level, message) => log.push({ level, message }),
       drawSeed: () => 42,
       newId: () => `id-${ids++}`,

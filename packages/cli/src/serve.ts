@@ -52,7 +52,15 @@ export async function serve(config: Config, io: ServeIo): Promise<number> {
   const catalogue = new Catalogue(store)
   const gateway = createGateway(
     { host: config.host, port: config.port, version: manifest.version },
-    { workers, catalogue, clock, log, newId: randomUUID, drawSeed: () => Number(randomBytes(8).readBigUInt64BE() >> 11n) },
+    {
+      workers,
+      catalogue,
+      clock,
+      now: () => new Date(),
+      log,
+      newId: randomUUID,
+      drawSeed: () => Number(randomBytes(8).readBigUInt64BE() >> 11n),
+    },
   )
   // The port first: that it is taken must be known before minutes of downloading.
   const { url } = await gateway.listen()

@@ -31,8 +31,10 @@ export interface ReadTimes {
 
 export interface GatewayDeps {
   readonly workers: WorkerSource
-  readonly catalogue: Pick<Catalogue, 'resolve'>
+  readonly catalogue: Pick<Catalogue, 'resolve' | 'latest' | 'names'>
   readonly clock: TimerClock
+  /** Wall clock, for the times that answers state. */
+  readonly now: () => Date
   readonly log: Logger
   /** A whole number, 0 … 2^53−1. */
   readonly drawSeed: () => number

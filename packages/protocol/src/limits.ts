@@ -31,6 +31,10 @@ export const limits = {
   grammarDepth: 32,
   /** A regular expression. */
   grammarPatternCharacters: 4096,
+  /** Runs of one request: its choices, or the answers they are the best of. */
+  choices: 16,
+  /** `best_of` of the LoRAX routes, and what it is there by default. */
+  bestOf: 2,
   /** Tokens that one request weighs with `logit_bias`. */
   logitBiases: 1024,
   /** Length of a text that `/tokenize` takes. */

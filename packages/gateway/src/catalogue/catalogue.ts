@@ -41,7 +41,7 @@ export class Catalogue {
     return { name, digest: manifest.digest }
   }
 
-  latest(name: AdapterName): Manifest | undefined {
+  latest(name: string): Manifest | undefined {
     return this.#latest.get(name)
   }
 

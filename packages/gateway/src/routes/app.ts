@@ -1,4 +1,5 @@
 /** The public route table. */
+import type { IncomingMessage } from 'node:http'
 import type { HttpBindings } from '@hono/node-server'
 import { ServingError } from '@quiver/protocol'
 import { Hono } from 'hono'
@@ -6,13 +7,14 @@ import { cors } from 'hono/cors'
 import { errorResponse, logFailure } from './error-response.ts'
 import { readRequestId } from './exchange.ts'
 import { answerGenerate, type GenerateMode } from './generate.ts'
+import { answerOpenai, type OpenaiDeps } from './openai/complete.ts'
+import { describeModel, listModels } from './openai/models.ts'
+import { openaiErrorResponse } from './openai/respond.ts'
 import { describeServer } from './server-info.ts'
-import type { GenerateDeps } from './start-run.ts'
 
 export type Phase = 'starting' | 'open' | 'draining'
 
-export interface AppDeps extends GenerateDeps {
-  readonly version: string
+export interface AppDeps extends OpenaiDeps {
   readonly phase: () => Phase
 }
 
@@ -25,6 +27,7 @@ const generateRoutes: Readonly<Record<string, GenerateMode>> = {
   '/generate': 'whole',
   '/generate_stream': 'stream',
 }
+const openaiRoutes = { '/v1/completions': 'completion', '/v1/chat/completions': 'chat' } as const
 const healthRoutes = ['/', '/health', '/ping'] as const
 
 export function createApp(deps: AppDeps): Hono<{ Bindings: HttpBindings }> {
@@ -34,14 +37,20 @@ export function createApp(deps: AppDeps): Hono<{ Bindings: HttpBindings }> {
     app.post(path, ({ env: { incoming, outgoing } }) => {
       if (deps.phase() !== 'draining') return answerGenerate(deps, mode, { incoming, outgoing })
       // Only a connection from before can bring it; the next one goes elsewhere.
-      const requestId = readRequestId(incoming.headers['x-request-id']) ?? deps.newId()
-      return errorResponse(new ServingError('draining', 'The server is being stopped'), requestId, { connection: 'close' })
+      return errorResponse(draining(), requestIdOf(deps, incoming), { connection: 'close' })
     })
   }
+  for (const [path, kind] of Object.entries(openaiRoutes)) {
+    app.post(path, ({ env: { incoming, outgoing } }) => {
+      if (deps.phase() !== 'draining') return answerOpenai(deps, kind, { incoming, outgoing })
+      return openaiErrorResponse(draining(), requestIdOf(deps, incoming), { connection: 'close' })
+    })
+  }
+  addModelRoutes(app, deps)
   for (const path of healthRoutes) app.get(path, () => answerHealth(deps))
   app.get('/info', ({ env }) => {
     const { info } = deps.workers
-    const requestId = readRequestId(env.incoming.headers['x-request-id']) ?? deps.newId()
+    const requestId = requestIdOf(deps, env.incoming)
     if (info === undefined) return errorResponse(new ServingError('not_ready', 'The model is still being loaded'), requestId)
     return Response.json(describeServer(info, deps.version), { headers: { 'x-request-id': requestId } })
   })
@@ -51,14 +60,41 @@ export function createApp(deps: AppDeps): Hono<{ Bindings: HttpBindings }> {
       allowed.length === 0
         ? [new ServingError('not_found', 'There is no such route'), {}]
         : [new ServingError('method_not_allowed', `This route answers ${allowed.join(' and ')}`), { allow: allowed.join(', ') }]
-    return errorResponse(error, readRequestId(c.env.incoming.headers['x-request-id']) ?? deps.newId(), headers)
+    return respond(c.req.path)(error, requestIdOf(deps, c.env.incoming), headers)
   })
   app.onError((thrown, c) => {
-    const requestId = readRequestId(c.env.incoming.headers['x-request-id']) ?? deps.newId()
+    const requestId = requestIdOf(deps, c.env.incoming)
     logFailure(deps.log, thrown, requestId)
-    return errorResponse(thrown, requestId)
+    return respond(c.req.path)(thrown, requestId)
   })
   return app
+}
+
+/** `GET /v1/models` and one of them, whose id may have slashes. */
+function addModelRoutes(app: Hono<{ Bindings: HttpBindings }>, deps: AppDeps): void {
+  const startedAt = deps.now()
+  const source = () => {
+    const { info } = deps.workers
+    if (info === undefined) throw new ServingError('not_ready', 'The model is still being loaded')
+    return { info, catalogue: deps.catalogue, startedAt }
+  }
+  const headers = (incoming: IncomingMessage) => ({ 'x-request-id': requestIdOf(deps, incoming) })
+  app.get('/v1/models', ({ env }) => Response.json(listModels(source()), { headers: headers(env.incoming) }))
+  app.get('/v1/models/:id{.+}', ({ env, req }) =>
+    Response.json(describeModel(req.param('id'), source()), { headers: headers(env.incoming) }),
+  )
+}
+
+function requestIdOf(deps: AppDeps, { headers }: IncomingMessage): string {
+  return readRequestId(headers['x-request-id']) ?? deps.newId()
+}
+
+function respond(path: string): typeof errorResponse {
+  return path.startsWith('/v1/') ? openaiErrorResponse : errorResponse
+}
+
+function draining(): ServingError {
+  return new ServingError('draining', 'The server is being stopped')
 }
 
 /** Says yes only when a generation would be served now. */
@@ -74,6 +110,6 @@ async function answerHealth(deps: AppDeps): Promise<Response> {
 }
 
 function allowedMethods(path: string): readonly string[] {
-  const gets = path === '/info' || healthRoutes.some((route) => route === path)
-  return [...(gets ? ['GET', 'HEAD'] : []), ...(path in generateRoutes ? ['POST'] : [])]
+  const gets = path === '/info' || /^\/v1\/models(\/.+)?$/.test(path) || healthRoutes.some((route) => route === path)
+  return [...(gets ? ['GET', 'HEAD'] : []), ...(path in generateRoutes || path in openaiRoutes ? ['POST'] : [])]
 }

@@ -20,10 +20,10 @@ export interface EventStreamOptions {
 }
 
 /**
- * @param events each becomes `data:` and its JSON. It must not throw: an error is an event here.
+ * @param events each becomes `data:` and its JSON; a string stands there as it is. It must not throw: an error is an event here.
  * @returns bytes of `text/event-stream`
  */
-export function eventStream(events: AsyncGenerator<object>, options: EventStreamOptions): ReadableStream<Uint8Array> {
+export function eventStream(events: AsyncGenerator<object | string>, options: EventStreamOptions): ReadableStream<Uint8Array> {
   const { clock } = options
   const encoder = new TextEncoder()
   let stopKeepAlive = () => {}
@@ -53,7 +53,8 @@ export function eventStream(events: AsyncGenerator<object>, options: EventStream
           controller.close()
           return watchReader()
         }
-        controller.enqueue(encoder.encode(`data:${JSON.stringify(next.value)}\n\n`))
+        const data = typeof next.value === 'string' ? next.value : JSON.stringify(next.value)
+        controller.enqueue(encoder.encode(`data:${data}\n\n`))
         if ((controller.desiredSize ?? 0) <= 0) watchReader()
       },
       async cancel() {

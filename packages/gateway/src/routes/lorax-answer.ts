@@ -82,7 +82,7 @@ export interface HeaderContext {
 }
 
 /** Headers that are known before the first token. */
-export function commonHeaders(body: GenerateBody, context: HeaderContext): Record<string, string> {
+export function commonHeaders(body: Pick<GenerateBody, 'inputs'>, context: HeaderContext): Record<string, string> {
   const { adapter } = context
   return {
     'x-request-id': context.requestId,

@@ -12,7 +12,7 @@ import { toRunRequest } from './run-request.ts'
 
 export interface GenerateDeps {
   readonly workers: WorkerSource
-  readonly catalogue: Pick<Catalogue, 'resolve'>
+  readonly catalogue: Pick<Catalogue, 'resolve' | 'latest' | 'names'>
   readonly permits: Permits
   readonly clock: TimerClock
   readonly log: Logger

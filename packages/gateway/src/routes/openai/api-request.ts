@@ -1,0 +1,62 @@
+import type { ChatMessage, Prompt } from '@quiver/protocol'
+import type { GenerateParameters } from '../generate-schema.ts'
+import type { CommonFields } from './fields.ts'
+
+/** A request of either `/v1` route in common words, as its body says it. */
+export interface ApiRequest {
+  readonly kind: 'chat' | 'completion'
+  readonly model: string
+  readonly prompts: readonly Prompt[]
+  /** Choices of each prompt, and how many runs they are the likeliest of. */
+  readonly choices: number
+  readonly runs: number
+  readonly stream: boolean
+  readonly includeUsage: boolean
+  readonly parameters: GenerateParameters
+  readonly logitBias: Readonly<Record<string, number>>
+  readonly stops: readonly string[]
+  /** Most likely tokens beside each one; undefined without log-probabilities. */
+  readonly logprobs: number | undefined
+  /** Begin the text with the prompt. */
+  readonly echo: boolean
+}
+
+/** What a template reads of a message. */
+export type ApiMessage = ChatMessage
+
+/**
+ * OpenAI's parameters in LoRAX's words, so that the same rules and the same worker hold for them. Without a temperature OpenAI's
+ * default is 1: these routes sample unless it is 0, as LoRAX's do.
+ */
+export function generateParameters(fields: CommonFields, maxTokens: number | null | undefined): GenerateParameters {
+  const { temperature, seed, stop } = fields
+  return {
+    adapter_source: fields.adapter_source,
+    api_token: fields.api_token,
+    do_sample: temperature !== 0,
+    temperature,
+    top_p: fields.top_p,
+    top_k: fields.top_k,
+    typical_p: fields.typical_p,
+    repetition_penalty: fields.repetition_penalty,
+    frequency_penalty: fields.frequency_penalty,
+    presence_penalty: fields.presence_penalty,
+    max_new_tokens: maxTokens,
+    ignore_eos_token: fields.ignore_eos_token,
+    stop,
+    seed,
+  }
+}
+
+/** The part of a request that both routes read alike. */
+export function commonRequest(fields: CommonFields) {
+  const { stop } = fields
+  return {
+    model: fields.model ?? '',
+    choices: fields.n ?? 1,
+    stream: fields.stream ?? false,
+    includeUsage: fields.stream_options?.include_usage ?? false,
+    logitBias: fields.logit_bias ?? {},
+    stops: typeof stop === 'string' ? [stop] : (stop ?? []),
+  }
+}

@@ -1,0 +1,222 @@
+/** `POST /v1/completions` and `/v1/chat/completions`: from an OpenAI body to runs and back. */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { type DoneEvent, limits, type RunRequest, ServingError, toServingError, type WorkerInfo } from '@quiver/protocol'
+import type { TimerClock } from '../../clock.ts'
+import { logFailure } from '../error-response.ts'
+import { eventStream } from '../event-stream.ts'
+import { type Exchange, openExchange } from '../exchange.ts'
+import { readJsonBody } from '../json-body.ts'
+import { commonHeaders, timingHeaders } from '../lorax-answer.ts'
+import { beginRun, byLikelihood, collectRuns, mergeRuns } from '../run-fan-out.ts'
+import { exactSeed } from '../seed-text.ts'
+import type { GenerateDeps } from '../start-run.ts'
+import { type AnswerHead, chunk, StreamedChoice, usageOf, wholeAnswer, wholeChoice } from './answers.ts'
+import type { ApiRequest } from './api-request.ts'
+import { parseChatRequest } from './chat-schema.ts'
+import { parseCompletionRequest } from './completion-schema.ts'
+import { toOpenaiError } from './envelope.ts'
+import { openaiErrorResponse } from './respond.ts'
+import { toRuns } from './to-runs.ts'
+
+export interface OpenaiDeps extends GenerateDeps {
+  readonly version: string
+  /** Wall clock. */
+  readonly now: () => Date
+}
+
+/** How long a stream's status waits for the first event of its runs: what is refused until then has a status of its own. */
+const FIRST_EVENT_PATIENCE_MS = 1000
+
+/** A request that was found valid, with all that belongs to answering it. */
+interface Answering {
+  readonly request: ApiRequest
+  readonly runs: readonly RunRequest[]
+  readonly exchange: Exchange
+  readonly info: WorkerInfo
+  readonly head: AnswerHead
+  /** From arrival until the request was found valid. */
+  readonly validationMs: number
+}
+
+/** Answers one request. Never rejects: every failure is an answer. */
+export async function answerOpenai(
+  deps: OpenaiDeps,
+  kind: ApiRequest['kind'],
+  node: { readonly incoming: IncomingMessage; readonly outgoing: ServerResponse },
+): Promise<Response> {
+  const { clock, newId, shutdown, times } = deps
+  const exchange = openExchange(node, { clock, newId, shutdown, deadlineMs: times.deadlineMs })
+  try {
+    const json = await readJsonBody(node.incoming, limits.requestBodyBytes)
+    const request = kind === 'chat' ? parseChatRequest(json.value) : parseCompletionRequest(json.value)
+    const { info } = deps.workers
+    if (info === undefined) throw new ServingError('not_ready', 'The model is still being loaded: try again in a moment')
+    const runs = toRuns(request, info, {
+      requestId: exchange.requestId,
+      seed: givenSeed(json.text, request),
+      drawSeed: deps.drawSeed,
+      deadlineMs: exchange.remainingMs(),
+      catalogue: deps.catalogue,
+    })
+    const validationMs = clock.nowMs() - exchange.arrivedAtMs
+    const answering = { request, runs, exchange, info, head: headOf(deps, request, info), validationMs }
+    return request.stream ? await answerStream(deps, answering, node.outgoing) : await answerWhole(deps, answering)
+  } catch (error) {
+    exchange.close()
+    logFailure(deps.log, error, exchange.requestId)
+    return openaiErrorResponse(error, exchange.requestId)
+  }
+}
+
+async function answerWhole(deps: OpenaiDeps, answering: Answering): Promise<Response> {
+  const { request, runs, exchange, head, validationMs } = answering
+  const results = await collectRuns(
+    runs.map((run) => beginRun(deps, exchange, run)),
+    exchange,
+  )
+  exchange.close()
+  const chosen = request.prompts.flatMap((_, prompt) => {
+    const ofPrompt = results.slice(prompt * request.runs, (prompt + 1) * request.runs)
+    return request.runs > request.choices ? byLikelihood(ofPrompt).slice(0, request.choices) : ofPrompt
+  })
+  const dones = results.map(({ done }) => done)
+  const answer = wholeAnswer(
+    request,
+    head,
+    chosen.map((result, index) => wholeChoice(request, index, result)),
+    usageOf(dones, request.runs),
+  )
+  const slowest = dones.reduce((longest, done) =>
+    done.queueMs + done.inferenceMs > longest.queueMs + longest.inferenceMs ? done : longest,
+  )
+  const totalMs = deps.clock.nowMs() - exchange.arrivedAtMs
+  return new Response(JSON.stringify(answer), {
+    headers: {
+      'content-type': 'application/json',
+      ...headers(answering, results[0]?.digest),
+      ...timingHeaders(slowest, { validationMs, totalMs }),
+    },
+  })
+}
+
+async function answerStream(deps: OpenaiDeps, answering: Answering, outgoing: ServerResponse): Promise<Response> {
+  const { runs, exchange } = answering
+  const events = mergeRuns(
+    runs.map((run) => beginRun(deps, exchange, run)),
+    exchange,
+  )
+  const first = events.next()
+  const opening = await within(deps.clock, FIRST_EVENT_PATIENCE_MS, first)
+  const event = opening?.done === true ? undefined : opening?.value.event
+  const closed = Promise.withResolvers<void>()
+  outgoing.once('close', closed.resolve)
+  const stream = eventStream(chunks(deps, answering, prepend(first, events)), {
+    clock: deps.clock,
+    keepAliveMs: deps.times.keepAliveMs,
+    slowReaderMs: deps.times.slowReaderMs,
+    bufferBytes: limits.streamBufferBytes,
+    onSlowReader: () => outgoing.destroy(),
+    onGone: () => exchange.abort(new ServingError('client_closed', 'the client closed the connection')),
+    whenTaken: closed.promise,
+  })
+  return new Response(stream, {
+    headers: {
+      'content-type': 'text/event-stream',
+      'cache-control': 'no-cache',
+      'x-accel-buffering': 'no',
+      ...headers(answering, event?.type === 'accepted' ? event.adapterDigest : undefined),
+    },
+  })
+}
+
+/** The data of each event; `[DONE]` only after success. */
+async function* chunks(
+  deps: OpenaiDeps,
+  { request, runs, exchange, head }: Answering,
+  events: ReturnType<typeof mergeRuns>,
+): AsyncGenerator<string> {
+  const data = (body: object) => ` ${JSON.stringify(body)}`
+  const choices = runs.map((_, index) => new StreamedChoice(request, index))
+  const dones: DoneEvent[] = []
+  try {
+    for await (const { index, event } of events) {
+      const choice = choices[index]
+      if (choice === undefined) continue
+      const made: (object | undefined)[] = []
+      if (event.type === 'prefill') choice.notePrefill(event.tokens)
+      else if (event.type === 'accepted') {
+        // An echo waits for the prompt's tokens.
+        if (request.kind === 'chat') made.push(choice.open())
+      } else if (event.type === 'token') made.push(choice.open(), choice.push(event))
+      else {
+        dones[index] = event
+        made.push(...choice.end(event))
+      }
+      for (const one of made) if (one !== undefined) yield data(chunk(request, head, [one]))
+    }
+    if (request.includeUsage) yield data(chunk(request, head, [], usageOf(dones, request.runs)))
+    yield ' [DONE]'
+  } catch (error) {
+    logFailure(deps.log, error, exchange.requestId)
+    yield data(toOpenaiError(toServingError(error)).body)
+  } finally {
+    exchange.close()
+  }
+}
+
+/** `events` with its first one, which was taken already. */
+async function* prepend<T>(first: Promise<IteratorResult<T>>, events: AsyncGenerator<T>): AsyncGenerator<T> {
+  try {
+    for (let next = await first; next.done !== true; next = await events.next()) yield next.value
+  } finally {
+    await events.return(undefined)
+  }
+}
+
+function headOf(deps: OpenaiDeps, request: ApiRequest, info: WorkerInfo): AnswerHead {
+  return {
+    id: `${request.kind === 'chat' ? 'chatcmpl' : 'cmpl'}-${deps.newId()}`,
+    created: Math.floor(deps.now().getTime() / 1000),
+    model: request.model === '' ? info.model.id : request.model,
+    system_fingerprint: `quiver-${deps.version}`,
+  }
+}
+
+/** OpenAI's seeds are signed; a negative one counts as the unsigned number of the same 64 bits. */
+function givenSeed(body: string, { parameters: { seed } }: ApiRequest): string | undefined {
+  if (seed === null || seed === undefined) return undefined
+  if (Number.isSafeInteger(seed) && seed < 0) return String(BigInt.asUintN(64, BigInt(seed)))
+  return exactSeed(body, seed, 'body')
+}
+
+function headers({ request, runs, exchange, info }: Answering, digest: string | undefined): Record<string, string> {
+  const [first] = runs
+  const inputs = request.prompts
+    .map((prompt) => (prompt.kind === 'text' ? prompt.text : prompt.messages.map(({ content }) => content ?? '').join('')))
+    .join('')
+  const found = first?.adapter.kind === 'registered' ? first.adapter.digest : digest
+  return commonHeaders(
+    { inputs },
+    {
+      requestId: exchange.requestId,
+      modelId: info.model.id,
+      device: info.engine.device,
+      ...(first === undefined || first.adapter.kind === 'base'
+        ? {}
+        : {
+            adapter: {
+              id: request.model,
+              source: first.adapter.kind === 'local' ? 'local' : 'store',
+              ...(found === undefined ? {} : { digest: found }),
+            },
+          }),
+    },
+  )
+}
+
+/** The promise's value, or undefined when it takes too long. @throws what the promise rejects with in that time */
+function within<T>(clock: TimerClock, delayMs: number, promise: Promise<T>): Promise<T | undefined> {
+  const late = Promise.withResolvers<undefined>()
+  const stop = clock.after(delayMs, () => late.resolve(undefined))
+  return Promise.race([promise, late.promise]).finally(stop)
+}

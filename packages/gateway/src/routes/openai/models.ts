@@ -1,0 +1,56 @@
+/** `GET /v1/models`: the base model and every adapter. */
+import { ServingError, type WorkerInfo } from '@quiver/protocol'
+import type { Catalogue } from '../../catalogue/catalogue.ts'
+
+export interface ModelCard {
+  readonly id: string
+  readonly object: 'model'
+  /** Seconds since 1970: when the adapter's version was published; of the base model, when the server was started. */
+  readonly created: number
+  readonly owned_by: 'quiver'
+  /** What answers: of an adapter the very version that its name means now. */
+  readonly root: string
+  /** The base model of an adapter. */
+  readonly parent: string | null
+}
+
+export interface ModelSource {
+  readonly info: WorkerInfo
+  readonly catalogue: Pick<Catalogue, 'latest' | 'names'>
+  readonly startedAt: Date
+}
+
+export function listModels(source: ModelSource): { readonly object: 'list'; readonly data: readonly ModelCard[] } {
+  const base = baseCard(source)
+  const adapters = source.catalogue.names().flatMap((name) => adapterCard(name, source) ?? [])
+  return { object: 'list', data: [base, ...adapters] }
+}
+
+/** @throws ServingError `adapter_not_found` */
+export function describeModel(id: string, source: ModelSource): ModelCard {
+  const card = id === source.info.model.id ? baseCard(source) : adapterCard(id, source)
+  if (card !== undefined) return card
+  throw new ServingError('adapter_not_found', `The model ${JSON.stringify(id.slice(0, 200))} does not exist`, { param: 'model' })
+}
+
+function baseCard({ info, startedAt }: ModelSource): ModelCard {
+  const { id } = info.model
+  return { id, object: 'model', created: seconds(startedAt), owned_by: 'quiver', root: id, parent: null }
+}
+
+function adapterCard(name: string, { info, catalogue }: ModelSource): ModelCard | undefined {
+  const manifest = catalogue.latest(name)
+  if (manifest === undefined) return undefined
+  return {
+    id: name,
+    object: 'model',
+    created: seconds(new Date(manifest.createdAt)),
+    owned_by: 'quiver',
+    root: `${name}@sha256:${manifest.digest}`,
+    parent: info.model.id,
+  }
+}
+
+function seconds(date: Date): number {
+  return Math.floor(date.getTime() / 1000)
+}
