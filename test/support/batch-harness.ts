@@ -1,6 +1,6 @@
 import type { RunEvent, RunRequest } from '@quiver/protocol'
 import { BatchLoop } from '../../packages/worker/src/batch-loop.ts'
-import { RunService } from '../../packages/worker/src/run-service.ts'
+import { RunService, type RunServiceDeps } from '../../packages/worker/src/run-service.ts'
 import type { Sampler } from '../../packages/worker/src/sampling/sampler.ts'
 import type { StopSequences } from '../../packages/worker/src/sampling/stop-sequences.ts'
 import { FakeAdapterCache } from './fake-adapter-cache.ts'
@@ -11,6 +11,7 @@ import { ManualClock } from './manual-clock.ts'
 export interface HarnessOptions extends FakeEngineOptions {
   readonly waitingLimit?: number
   readonly inputTokens?: number
+  readonly openConstraint?: RunServiceDeps['openConstraint']
   /** Makes the text of every token longer. */
   readonly pad?: string
 }
@@ -36,7 +37,7 @@ export class BatchHarness {
   #nextId = 1
 
   constructor(options: HarnessOptions = {}) {
-    const { waitingLimit = 1024, inputTokens, pad, ...engineOptions } = options
+    const { waitingLimit = 1024, inputTokens, pad, openConstraint, ...engineOptions } = options
     this.engine = new FakeEngine(engineOptions)
     this.cache = new FakeAdapterCache({ memory: this.engine, clock: this.clock })
     const tokenizer = fakeTokenizer(pad === undefined ? {} : { pad })
@@ -53,6 +54,8 @@ export class BatchHarness {
       loop: this.loop,
       createSampler: () => greedy(),
       createStops: (stops) => endsWith(stops),
+      openConstraint: openConstraint ?? (() => Promise.reject(new Error('this harness has no grammars'))),
+      scores: new Float32Array(this.engine.model.vocabSize),
       vocabSize: this.engine.model.vocabSize,
       inputTokens: inputTokens ?? totalTokens - 1,
       totalTokens,

@@ -16,6 +16,7 @@ export function fakeTokenizer(options: { readonly pad?: string } = {}): Tokenize
     leastTokens: (text) => Math.ceil(Array.from(text).length / 10),
     decode: (ids, { keepSpecial = false } = {}) => ids.map((id) => textOf(id, keepSpecial)).join(''),
     isSpecial: (id) => id === fakeEosId,
+    tokenBytes: (id) => Buffer.from(textOf(id, true)),
     stream: (): TokenStream => ({ push: (id) => textOf(id, true), end: () => '' }),
     tokenize: (text) =>
       Array.from(text, (character, at) => ({ id: characters.indexOf(character) + 1, text: character, start: at, stop: at + 1 })),

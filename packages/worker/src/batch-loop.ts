@@ -97,6 +97,11 @@ export class BatchLoop {
     return this.#stepStartedAtMs === undefined ? 0 : this.#deps.clock.nowMs() - this.#stepStartedAtMs
   }
 
+  /** Tokens that end a text: those of the model and of its tokenizer. */
+  get eosTokenIds(): ReadonlySet<number> {
+    return this.#stepDeps.eosTokenIds
+  }
+
   get isOpen(): boolean {
     return this.#phase === 'open'
   }

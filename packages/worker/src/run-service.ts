@@ -1,7 +1,7 @@
 import type { AdapterCache } from '@quiver/cache'
 import {
-  type AdapterRef,
   type Clock,
+  type Grammar,
   limits,
   type RunRequest,
   type SamplingParameters,
@@ -13,6 +13,7 @@ import {
 } from '@quiver/protocol'
 import type { BatchLoop, BatchState } from './batch-loop.ts'
 import { promptOf } from './prompt.ts'
+import { type Constraint, constrainedSampler } from './sampling/constrained.ts'
 import type { Sampler } from './sampling/sampler.ts'
 import type { StopSequences } from './sampling/stop-sequences.ts'
 import { errorEvent } from './step/apply-step.ts'
@@ -28,6 +29,10 @@ export interface RunServiceDeps {
   readonly timers: Timers
   readonly createSampler: (parameters: SamplingParameters, promptIds: readonly number[]) => Sampler
   readonly createStops: (stops: readonly string[]) => StopSequences
+  /** Compiles the grammar where it is not known yet. @throws ServingError `invalid_parameters` naming why it cannot be used */
+  readonly openConstraint: (grammar: Grammar) => Promise<Constraint>
+  /** Work space of constrained samplers, [vocab]. */
+  readonly scores: Float32Array
   /** Tokens that the model knows. */
   readonly vocabSize: number
   /** Longest prompt, and prompt and answer together, in tokens. */
@@ -93,8 +98,8 @@ export class RunService {
         arrivedAtMs,
         deadlineAtMs: arrivedAtMs + request.deadlineMs,
       }
-      if (request.adapter.kind === 'base') this.#queue(run, { kind: 'base' })
-      else void this.#queueWithAdapter(run, request.adapter)
+      if (request.adapter.kind === 'base' && request.grammar === undefined) this.#queue(run, { kind: 'base' })
+      else void this.#queueWhenReady(run)
     } catch (thrown) {
       sink.send(errorEvent(toServingError(thrown)))
     }
@@ -134,18 +139,47 @@ export class RunService {
     }
   }
 
-  async #queueWithAdapter(run: Run, ref: Exclude<AdapterRef, { kind: 'base' }>): Promise<void> {
+  async #queueWhenReady(run: Run): Promise<void> {
     this.#resolving += 1
+    let constraint: Constraint | undefined
     try {
-      const identity = await this.#inTime(this.#deps.cache.resolve(ref), run)
+      constraint = await this.#constraintOf(run)
+      const ready = constraint === undefined ? run : this.#constrained(run, constraint)
+      const { adapter } = run.request
+      const identity =
+        adapter.kind === 'base'
+          ? undefined
+          : await this.#inTime(this.#deps.cache.resolve(adapter), run, 'its adapter was looked up')
       // From here to the queue nothing is awaited: the lease has an owner before anything else can happen.
-      this.#queue(run, { kind: 'adapter', lease: this.#deps.cache.lease(identity) })
+      const lease = identity === undefined ? undefined : this.#deps.cache.lease(identity)
+      this.#queue(ready, lease === undefined ? { kind: 'base' } : { kind: 'adapter', lease })
     } catch (thrown) {
+      constraint?.close()
       run.sink.send(errorEvent(toServingError(thrown)))
     } finally {
       this.#resolving -= 1
       if (this.#resolving === 0) for (const resolve of this.#whenResolved.splice(0)) resolve()
     }
+  }
+
+  async #constraintOf(run: Run): Promise<Constraint | undefined> {
+    const { grammar } = run.request
+    if (grammar === undefined) return undefined
+    const opening = this.#deps.openConstraint(grammar)
+    try {
+      return await this.#inTime(opening, run, 'its grammar was compiled')
+    } catch (thrown) {
+      // Nobody takes over what comes too late.
+      opening.then(
+        (late) => late.close(),
+        () => {},
+      )
+      throw thrown
+    }
+  }
+
+  #constrained(run: Run, constraint: Constraint): Run {
+    return { ...run, constraint, sampler: constrainedSampler(run.sampler, constraint, this.#deps.scores) }
   }
 
   #queue(run: Run, adapter: SequenceAdapter): void {
@@ -168,6 +202,7 @@ export class RunService {
       sampler: run.sampler,
       stops: run.stops,
       text: run.text,
+      ...(run.constraint === undefined ? {} : { constraint: run.constraint }),
       sink,
     })
     if (signal.aborted) this.#deps.loop.cancel(id)
@@ -175,16 +210,13 @@ export class RunService {
   }
 
   /** Waits for `work` no longer than the client stays and the deadline allows. */
-  #inTime<T>(work: Promise<T>, { signal, request, deadlineAtMs }: Run): Promise<T> {
+  #inTime<T>(work: Promise<T>, { signal, request, deadlineAtMs }: Run, what: string): Promise<T> {
     const { clock, timers } = this.#deps
     return new Promise((resolve, reject) => {
       const leave = () => reject(new ServingError('client_closed', 'the client closed the request'))
       const callOff = timers.after(Math.max(0, deadlineAtMs - clock.nowMs()), () =>
         reject(
-          new ServingError(
-            'deadline_exceeded',
-            `the request's deadline passed after ${request.deadlineMs} ms, while its adapter was looked up`,
-          ),
+          new ServingError('deadline_exceeded', `the request's deadline passed after ${request.deadlineMs} ms, while ${what}`),
         ),
       )
       signal.addEventListener('abort', leave, { once: true })
@@ -206,6 +238,7 @@ interface Run {
   readonly sampler: Sampler
   readonly stops: StopSequences
   readonly text: TokenStream
+  readonly constraint?: Constraint
   readonly arrivedAtMs: number
   readonly deadlineAtMs: number
 }

@@ -190,7 +190,9 @@ function notFinite(): ServingError {
 /** Length is tested first, as LoRAX does: if the last allowed token is the end of the text, the reason is `length`. */
 function finishReason(sequence: Sequence, id: number, stopped: boolean, { eosTokenIds }: StepDeps): FinishReason | undefined {
   if (sequence.generatedCount >= sequence.init.maxNewTokens) return 'length'
-  if (!sequence.init.ignoreEos && eosTokenIds.has(id)) return 'eos_token'
+  // After a text that has its form nothing may follow.
+  const mayEnd = !sequence.init.ignoreEos || sequence.init.constraint !== undefined
+  if (mayEnd && eosTokenIds.has(id)) return 'eos_token'
   return stopped ? 'stop_sequence' : undefined
 }
 

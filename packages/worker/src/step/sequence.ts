@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import type { AdapterLease, SlotLease } from '@quiver/cache'
 import type { DoneEvent, FinishReason, RunEvent, SequenceId, ServingError } from '@quiver/protocol'
+import type { Constraint } from '../sampling/constrained.ts'
 import type { Sampler } from '../sampling/sampler.ts'
 import type { StopSequences } from '../sampling/stop-sequences.ts'
 import type { TokenStream } from '../tokenizer/tokenizer.ts'
@@ -29,6 +30,8 @@ export interface SequenceInit {
   readonly sampler: Sampler
   readonly stops: StopSequences
   readonly text: TokenStream
+  /** What the sampler keeps to, where the answer must have a form; the sequence closes it. */
+  readonly constraint?: Constraint
   readonly sink: EventSink
 }
 
@@ -149,6 +152,7 @@ export class Sequence {
     this.#phase = { kind: 'finished' }
     if (phase.kind === 'running' && phase.slot.kind === 'adapter') phase.slot.lease.release()
     if (this.init.adapter.kind === 'adapter') this.init.adapter.lease.release()
+    this.init.constraint?.close()
     this.init.sink.send(event)
   }
 

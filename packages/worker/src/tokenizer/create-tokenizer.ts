@@ -45,6 +45,7 @@ export function createTokenizer(files: TokenizerFiles, deps: TokenizerDeps): Tok
     leastTokens: createLeastTokens(description),
     decode: (ids, { keepSpecial = false } = {}) => decodeTokens(keepSpecial ? ids : ids.filter((id) => !special.has(id)), tokens),
     isSpecial: (id) => special.has(id),
+    tokenBytes: (id) => tokens.of(id),
     stream: () => createTokenStream(tokens),
     applyChatTemplate: (messages, options = {}) => template.render(messages, options),
   }

@@ -16,6 +16,8 @@ export interface Tokenizer {
   /** Decodes whole tokens; special ones are left out unless asked for. */
   decode(ids: readonly number[], options?: { readonly keepSpecial?: boolean }): string
   isSpecial(id: number): boolean
+  /** The bytes that one token adds to a text, not to be written to; none for an id that is no token. */
+  tokenBytes(id: number): Uint8Array
   /** A decoder for one sequence's output. */
   stream(): TokenStream
   /** Renders a conversation with the model's chat template. @throws ServingError `invalid_parameters` when there is none, it fails, or it has no place for the tools */
