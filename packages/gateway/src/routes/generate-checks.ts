@@ -6,6 +6,7 @@ import { limits, parseAdapterName, ServingError } from '@quiver/protocol'
 import { adapterSource, isAdapterNamed } from './adapter-source.ts'
 import type { GenerateBody, GenerateParameters } from './generate-schema.ts'
 import { mergedRules } from './merged-adapters.ts'
+import { grammarOf } from './structured-output.ts'
 
 export interface CheckBounds {
   /** Longest prompt in tokens. */
@@ -31,7 +32,11 @@ export const streamChecks: readonly Check[] = [
 
 /** Before the request takes a place among the concurrent ones. */
 export const admissionChecks: readonly Check[] = [
-  check('best_of', (p) => (p.best_of ?? 1) > 1, '`best_of` != 1 is not allowed for this endpoint'),
+  check(
+    'best_of',
+    (p) => (p.best_of ?? 1) > limits.bestOf,
+    (p) => `\`best_of\` must be > 0 and <= ${limits.bestOf}. Given: ${p.best_of}`,
+  ),
 ]
 
 /** After it has one. */
@@ -58,6 +63,7 @@ export const parameterChecks: readonly Check[] = [
     fails: ({ parameters }) => nameFault(parameters) !== undefined,
     message: ({ parameters }) => nameFault(parameters) ?? '',
   },
+  check('best_of', (p) => (p.best_of ?? 1) > 1 && !isSaidToSample(p), 'you must use sampling when `best_of` is > 1'),
   check('temperature', (p) => (p.temperature ?? 1) < 0, '`temperature` must be non-negative'),
   check('repetition_penalty', (p) => (p.repetition_penalty ?? 1) <= 0, '`repetition_penalty` must be strictly positive'),
   check('frequency_penalty', (p) => Math.abs(p.frequency_penalty ?? 0) > 2, '`frequency_penalty` must be >= -2.0 and <= 2.0'),
@@ -96,13 +102,23 @@ export const parameterChecks: readonly Check[] = [
     (p) => stopSequences(p).some((stop) => stop.length === 0 || stop.length > limits.stopSequenceCharacters),
     `\`stop\` sequences must have 1 to ${limits.stopSequenceCharacters} characters`,
   ),
+  check('seed', (p) => (p.best_of ?? 1) > 1 && isGiven(p.seed), '`seed` must not be set when `best_of` > 1'),
   check('watermark', (p) => p.watermark === true, '`watermark` is not supported by this server'),
   check(
     'response_format',
-    (p) => isGiven(p.response_format) && p.response_format.type !== 'text',
-    '`response_format` other than text is not supported by this server',
+    (p) => faultOf(() => grammarOf(p.response_format)) !== undefined,
+    (p) => faultOf(() => grammarOf(p.response_format)) ?? '',
   ),
-  check('grammar', (p) => isGiven(p.grammar), '`grammar` is not supported by this server'),
+  check(
+    'grammar',
+    (p) => isGiven(p.grammar) && isGiven(p.response_format) && p.response_format.type !== 'text',
+    'at most one of `response_format` or `grammar` may be provided',
+  ),
+  check(
+    'grammar',
+    (p) => faultOf(() => grammarOf(p.grammar)) !== undefined,
+    (p) => faultOf(() => grammarOf(p.grammar)) ?? '',
+  ),
   { field: 'inputs', fails: ({ inputs }) => inputs === '', message: '`inputs` cannot be empty' },
   {
     field: 'truncate',
@@ -138,6 +154,11 @@ function check(
   }
 }
 
+/** Any parameter of sampling counts here, whatever its value. */
+function isSaidToSample(p: GenerateParameters): boolean {
+  return p.do_sample === true || [p.temperature, p.top_k, p.top_p, p.typical_p].some(isGiven)
+}
+
 function isGiven<T>(value: T): value is Exclude<T, null | undefined> {
   return value !== null && value !== undefined
 }
@@ -149,8 +170,13 @@ function isHeaderSafe(id: string): boolean {
 
 function nameFault(parameters: GenerateParameters): string | undefined {
   if (!isAdapterNamed(parameters) || adapterSource(parameters) !== 'store') return undefined
+  return faultOf(() => parseAdapterName(parameters.adapter_id))
+}
+
+/** The text of what `work` throws on purpose. */
+function faultOf(work: () => unknown): string | undefined {
   try {
-    parseAdapterName(parameters.adapter_id)
+    work()
     return undefined
   } catch (error) {
     if (error instanceof ServingError) return error.message

@@ -5,6 +5,7 @@
 import { ServingError } from '@quiver/protocol'
 import { z } from 'zod'
 import { mergedAdaptersSchema } from './merged-adapters.ts'
+import { responseFormatSchema, tgiGrammarSchema } from './structured-output.ts'
 
 const I32_MAX = 2 ** 31 - 1
 
@@ -47,8 +48,8 @@ export const parametersSchema = z.object(
     return_k_alternatives: signed32.nullish(),
     top_n_tokens: unsigned.nullish(),
     apply_chat_template: flag.nullish(),
-    response_format: z.object({ type: text }, { error: 'must be an object with a type' }).nullish(),
-    grammar: z.unknown().optional(),
+    response_format: responseFormatSchema.nullish(),
+    grammar: tgiGrammarSchema.nullish(),
   },
   { error: 'must be an object' },
 )

@@ -4,6 +4,7 @@ import { adapterSource, isAdapterNamed } from './adapter-source.ts'
 import { stopSequences } from './generate-checks.ts'
 import type { GenerateBody, GenerateParameters } from './generate-schema.ts'
 import { mergedRef } from './merged-adapters.ts'
+import { grammarOf } from './structured-output.ts'
 
 export interface RunContext {
   readonly requestId: string
@@ -32,11 +33,18 @@ export function toRunRequest(body: GenerateBody, context: RunContext): RunReques
     ...given('maxNewTokens', parameters.max_new_tokens),
     stop: [...stopSequences(parameters)],
     ignoreEos: parameters.ignore_eos_token ?? false,
+    ...given('grammar', grammarOf(parameters.response_format) ?? grammarOf(parameters.grammar)),
     ...given('truncate', parameters.truncate),
     prefillDetails: parameters.decoder_input_details ?? false,
-    alternatives: parameters.return_k_alternatives ?? parameters.top_n_tokens ?? 0,
+    alternatives: Math.max(parameters.return_k_alternatives ?? 0, parameters.top_n_tokens ?? 0),
     deadlineMs: context.deadlineMs,
   }
+}
+
+/** The same request for another draw of its own. */
+export function withFreshSeed(request: RunRequest, drawSeed: () => number): RunRequest {
+  if (!request.sampling.sample) return request
+  return { ...request, sampling: { ...request.sampling, seed: String(drawSeed()) } }
 }
 
 /**

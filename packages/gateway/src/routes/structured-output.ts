@@ -2,7 +2,13 @@
 import { type Grammar, limits, ServingError } from '@quiver/protocol'
 import { z } from 'zod'
 
-const schemaText = z.union([z.string(), z.record(z.string(), z.unknown())])
+type Schema = string | Readonly<Record<string, unknown>>
+
+/** Taken as it is: a copy of a hostile one would cost as much as its thousands of keys. */
+const schemaText = z.custom<Schema>(
+  (value) => typeof value === 'string' || (typeof value === 'object' && value !== null && !Array.isArray(value)),
+  { error: 'must hold its schema or pattern as an object or a string' },
+)
 
 /** LoRAX and OpenAI at once: LoRAX has the schema beside the type, OpenAI in `json_schema`. */
 export const responseFormatSchema = z.object(
