@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from lorax import Client
 from lorax.errors import GenerationError, ValidationError
+from lorax.types import MergedAdapters
 
 url, cases = sys.argv[1], json.loads(sys.argv[2])
 client = Client(url, timeout=120)
@@ -103,6 +104,52 @@ def raised(expected, function):
     except expected as error:
         return {"raised": type(error).__name__, "text": str(error)}
     return "nothing was raised"
+
+
+def merge(ids, weights, strategy="linear", density=1.0, sign="total"):
+    return MergedAdapters(
+        ids=ids, weights=weights, merge_strategy=strategy, density=density, majority_sign_method=sign
+    )
+
+
+def generate_merged(case, merged, **more):
+    return client.generate(case["prompt"], merged_adapters=merged, max_new_tokens=len(case["token_ids"]), **more)
+
+
+@check("merged")
+def _():
+    by_name = {case["adapter"]: case for case in cases}
+    json_case, shout_case = by_name["support-json"], by_name["shout"]
+    both = ["support-json", "shout"]
+    drawn = [
+        generate_merged(shout_case, merge(both, [0.3, 1.0], strategy, 0.8, sign)).generated_text
+        for _ in range(2)
+        for strategy, sign in [("dare_linear", "total"), ("dare_ties", "frequency"), ("ties", "frequency")]
+    ]
+    stream = client.generate_stream(
+        json_case["prompt"], merged_adapters=merge(both, [1.0, 0.0]), max_new_tokens=len(json_case["token_ids"])
+    )
+    return {
+        # Rank 16 and rank 8: a weight of 0 leaves the other adapter, padded, as it is.
+        "first_alone": generate_merged(json_case, merge(both, [1.0, 0.0])).generated_text,
+        "second_alone": generate_merged(shout_case, merge(both, [0.0, 1.0])).generated_text,
+        "stream": "".join(event.token.text for event in stream if not event.token.special),
+        # Equal adapters agree on every sign, and the mean of equal values is the value.
+        "ties_with_itself": generate_merged(shout_case, merge(["shout", "shout"], [1.0, 1.0], "ties")).generated_text,
+        "replays": drawn[:3] == drawn[3:],
+    }
+
+
+@check("merged_unknown")
+def _():
+    return raised(
+        GenerationError, lambda: generate_merged(cases[0], merge(["shout", "nobody/nothing"], [1.0, 1.0]))
+    )
+
+
+@check("merged_without_density")
+def _():
+    return raised(ValidationError, lambda: generate_merged(cases[0], merge(["shout"], [1.0], "ties", 0.0)))
 
 
 @check("unknown_adapter")

@@ -67,6 +67,28 @@ test('four adapters at once give each its own text', () => {
   expect(results['four_at_once']).toEqual(cases.map(({ text }) => text))
 })
 
+test('merged adapters of unequal ranks answer as PEFT does, and the same each time', () => {
+  const [json, shout] = ['support-json', 'shout'].map((name) => cases.find(({ adapter }) => adapter === name)?.text)
+  expect(results['merged']).toEqual({
+    first_alone: json,
+    second_alone: shout,
+    stream: json,
+    ties_with_itself: shout,
+    replays: true,
+  })
+})
+
+test('a merge that cannot be made raises what the client knows', () => {
+  expect(results['merged_unknown']).toEqual({
+    raised: 'GenerationError',
+    text: expect.stringContaining("'nobody/nothing' is not known here"),
+  })
+  expect(results['merged_without_density']).toEqual({
+    raised: 'ValidationError',
+    text: expect.stringMatching(/^Input validation error: `density` must be > 0.0 with `merge_strategy` ties/),
+  })
+})
+
 test('an unknown adapter raises GenerationError, also in a stream', () => {
   const expected = { raised: 'GenerationError', text: expect.stringContaining("'nobody/nothing' is not known here") }
   expect([results['unknown_adapter'], results['unknown_adapter_stream']]).toEqual([expected, expected])
