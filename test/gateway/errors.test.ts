@@ -14,7 +14,7 @@ const validation = (text: string) => ({ error: `Input validation error: ${text}`
 
 /** One row for each check, in the order in which they are made. */
 const checks: readonly [name: string, parameters: Record<string, unknown>, text: string][] = [
-  ['best_of', { best_of: 2 }, '`best_of` != 1 is not allowed for this endpoint'],
+  ['best_of', { best_of: 3 }, '`best_of` must be > 0 and <= 2. Given: 3'],
   [
     'adapter and merge',
     { adapter_id: 'text-to-sql', merged_adapters: { ids: ['a'] } },

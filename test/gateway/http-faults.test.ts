@@ -270,7 +270,7 @@ describe('H14: routes and methods', () => {
       model_dtype: 'int8',
       model_device_type: 'cpu',
       model_pipeline_tag: 'text-generation',
-      max_best_of: 1,
+      max_best_of: 2,
       max_concurrent_requests: 8,
       max_input_length: 2047,
       max_total_tokens: 2048,

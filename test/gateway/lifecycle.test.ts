@@ -88,7 +88,7 @@ describe('too many requests at once', () => {
       { error: 'Model is overloaded', error_type: 'overloaded' },
     ])
     // best_of is looked at before, temperature after the place is taken.
-    expect((await under.post('/generate', { inputs: 'Hi', parameters: { best_of: 2 } })).status).toBe(422)
+    expect((await under.post('/generate', { inputs: 'Hi', parameters: { best_of: 3 } })).status).toBe(422)
     expect((await under.post('/generate', { inputs: 'Hi', parameters: { temperature: -1 } })).status).toBe(429)
     for (const run of runs) helloWorld(run)
     expect((await Promise.all(running)).map(({ status }) => status)).toEqual(Array(places).fill(200))

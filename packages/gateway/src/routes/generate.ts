@@ -1,14 +1,6 @@
 /** `POST /`, `/generate`, `/generate_stream`, `/invocations`: from a LoRAX body to a run and back. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import {
-  assertNever,
-  type DoneEvent,
-  limits,
-  type RunEvent,
-  ServingError,
-  type TokenEvent,
-  toServingError,
-} from '@quiver/protocol'
+import { limits, ServingError, type TokenEvent, toServingError } from '@quiver/protocol'
 import type { TimerClock } from '../clock.ts'
 import { adapterSource } from './adapter-source.ts'
 import { errorResponse, logFailure } from './error-response.ts'
@@ -19,6 +11,8 @@ import { parseGenerateBody } from './generate-schema.ts'
 import { readJsonBody } from './json-body.ts'
 import { commonHeaders, type HeaderContext, timingHeaders, toLoraxAnswer, toLoraxEvent } from './lorax-answer.ts'
 import { toLoraxError } from './lorax-envelope.ts'
+import { beginRun, byLikelihood, collectRuns } from './run-fan-out.ts'
+import { withFreshSeed } from './run-request.ts'
 import { exactSeed } from './seed-text.ts'
 import { type GenerateDeps, type Generation, type Run, startRun } from './start-run.ts'
 
@@ -57,32 +51,15 @@ export async function answerGenerate(deps: GenerateDeps, mode: GenerateMode, nod
 
 async function answerWhole(deps: GenerateDeps, generation: Generation, mode: GenerateMode): Promise<Response> {
   const { body, exchange } = generation
-  const tokens: TokenEvent[] = []
-  let prefill: Extract<RunEvent, { type: 'prefill' }>['tokens'] = []
-  let digest: string | undefined
-  let done: DoneEvent | undefined
   const run = startRun(deps, generation, admissionChecks)
-  for await (const event of run.events) {
-    switch (event.type) {
-      case 'accepted':
-        digest = event.adapterDigest
-        break
-      case 'prefill':
-        prefill = event.tokens
-        break
-      case 'token':
-        tokens.push(event)
-        break
-      case 'done':
-        done = event
-        break
-      default:
-        assertNever(event)
-    }
-  }
-  if (done === undefined) throw new ServingError('worker_lost', 'the worker ended the run without a result')
+  const others = Array.from({ length: (body.parameters.best_of ?? 1) - 1 }, () =>
+    beginRun(deps, exchange, withFreshSeed(run.request, deps.drawSeed)),
+  )
+  const [best, ...rest] = byLikelihood(await collectRuns([run.events, ...others], exchange))
+  if (best === undefined) throw new ServingError('internal', 'a request without a run')
   exchange.close()
-  const answer = toLoraxAnswer(body, { prefill, tokens, done })
+  const { done, digest } = best
+  const answer = toLoraxAnswer(body, best, rest)
   const totalMs = deps.clock.nowMs() - exchange.arrivedAtMs
   return new Response(JSON.stringify(mode === 'compat' ? [answer] : answer), {
     headers: {

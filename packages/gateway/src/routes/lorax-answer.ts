@@ -1,5 +1,5 @@
 /** What the LoRAX routes answer: bodies, events and headers, field by field in LoRAX's order. */
-import type { DoneEvent, FinishReason, RunEvent, TokenEvent, TokenLogprob } from '@quiver/protocol'
+import type { DoneEvent, FinishReason, RunEvent, TokenAlternative, TokenEvent, TokenLogprob } from '@quiver/protocol'
 import type { GenerateBody } from './generate-schema.ts'
 
 type PrefillEvent = Extract<RunEvent, { type: 'prefill' }>
@@ -25,6 +25,22 @@ export interface LoraxDetails {
   readonly seed: RawNumber | null
   readonly prefill: readonly { readonly id: number; readonly text: string; readonly logprob: number | null }[]
   readonly tokens: readonly LoraxToken[]
+  /** TGI's: the likeliest tokens at each place. */
+  readonly top_tokens?: readonly (readonly TopToken[])[]
+  readonly best_of_sequences?: readonly LoraxSequence[]
+}
+
+/** The field order is TGI's. */
+export interface TopToken {
+  readonly id: number
+  readonly text: string
+  readonly logprob: number
+  readonly special: boolean
+}
+
+/** A run that was not the best. */
+export interface LoraxSequence extends Omit<LoraxDetails, 'prompt_tokens' | 'skipped_tokens' | 'best_of_sequences'> {
+  readonly generated_text: string
 }
 
 export interface LoraxAnswer {
@@ -39,10 +55,20 @@ export interface RunResult {
   readonly done: DoneEvent
 }
 
-export function toLoraxAnswer(body: GenerateBody, { prefill, tokens, done }: RunResult): LoraxAnswer {
+/** @param others the runs of `best_of` that were not the best */
+export function toLoraxAnswer(body: GenerateBody, best: RunResult, others: readonly RunResult[] = []): LoraxAnswer {
   const { details, decoder_input_details } = body.parameters
+  const { done } = best
   const generated_text = fullText(body, done)
   if (details !== true && decoder_input_details !== true) return { generated_text }
+  const sequences = others.map(
+    (other): LoraxSequence => ({
+      generated_text: fullText(body, other.done),
+      finish_reason: other.done.finishReason,
+      generated_tokens: other.done.generatedTokens,
+      ...sequenceDetails(body, other),
+    }),
+  )
   return {
     generated_text,
     details: {
@@ -50,18 +76,37 @@ export function toLoraxAnswer(body: GenerateBody, { prefill, tokens, done }: Run
       prompt_tokens: done.promptTokens,
       generated_tokens: done.generatedTokens,
       skipped_tokens: 0,
-      seed: rawSeed(done),
-      prefill: prefill.map(({ id, text, logprob }) => ({ id, text, logprob: logprob ?? null })),
-      tokens: tokens.map(toLoraxToken),
+      ...sequenceDetails(body, best),
+      ...(sequences.length === 0 ? {} : { best_of_sequences: sequences }),
     },
   }
+}
+
+function sequenceDetails(body: GenerateBody, { prefill, tokens, done }: RunResult) {
+  return {
+    seed: rawSeed(done),
+    prefill: prefill.map(({ id, text, logprob }) => ({ id, text, logprob: logprob ?? null })),
+    tokens: tokens.map((token) => toLoraxToken(body, token)),
+    ...(hasTopTokens(body) ? { top_tokens: tokens.map((token) => topTokens(body, token)) } : {}),
+  }
+}
+
+function hasTopTokens({ parameters }: GenerateBody): boolean {
+  return (parameters.top_n_tokens ?? 0) > 0
+}
+
+function topTokens({ parameters }: GenerateBody, { alternatives = [] }: TokenEvent): readonly TopToken[] {
+  return alternatives
+    .slice(0, parameters.top_n_tokens ?? 0)
+    .map(({ id, text, logprob, special }) => ({ id, text, logprob, special }))
 }
 
 /** One event of a stream; with `done` it is the last one. */
 export function toLoraxEvent(body: GenerateBody, token: TokenEvent, done?: DoneEvent): object {
   const withDetails = done !== undefined && body.parameters.details === true
   return {
-    token: toLoraxToken(token),
+    token: toLoraxToken(body, token),
+    ...(hasTopTokens(body) ? { top_tokens: topTokens(body, token) } : {}),
     generated_text: done === undefined ? null : fullText(body, done),
     details: withDetails
       ? {
@@ -117,15 +162,20 @@ export function timingHeaders(
   }
 }
 
-function toLoraxToken({ id, text, logprob, special, alternatives }: TokenEvent): LoraxToken {
+function toLoraxToken({ parameters }: GenerateBody, { id, text, logprob, special, alternatives }: TokenEvent): LoraxToken {
+  const wanted = parameters.return_k_alternatives ?? 0
   return {
     id,
     text,
     logprob,
     special,
-    ...(alternatives === undefined ? {} : { alternative_tokens: alternatives.map(({ special: _, ...known }) => known) }),
+    ...(wanted === 0 || alternatives === undefined ? {} : { alternative_tokens: alternatives.slice(0, wanted).map(toLogprob) }),
     skipped: false,
   }
+}
+
+function toLogprob({ id, text, logprob }: TokenAlternative): TokenLogprob {
+  return { id, text, logprob }
 }
 
 function fullText(body: GenerateBody, done: DoneEvent): string {

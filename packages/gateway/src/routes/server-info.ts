@@ -9,7 +9,7 @@ export function describeServer(info: WorkerInfo, version: string): object {
     model_device_type: info.engine.device,
     model_pipeline_tag: 'text-generation',
     max_concurrent_requests: info.limits.sequences + info.limits.waiting,
-    max_best_of: 1,
+    max_best_of: limits.bestOf,
     max_stop_sequences: limits.stopSequences,
     max_input_length: info.limits.inputTokens,
     max_total_tokens: info.limits.totalTokens,
