@@ -1,7 +1,14 @@
 /** A worker without a model: real HTTP, and a script that says what each run answers. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { type RunEvent, type RunRequest, runRequestSchema, type WorkerInfo } from '@quiver/protocol'
+import {
+  type RunEvent,
+  type RunRequest,
+  runRequestSchema,
+  type TokenizeRequest,
+  tokenizeRequestSchema,
+  type WorkerInfo,
+} from '@quiver/protocol'
 import { smollm2Layout } from './smollm2-layout.ts'
 
 export interface ScriptedRun {
@@ -57,6 +64,17 @@ export const scriptedInfo: WorkerInfo = {
   limits: { sequences: 4, totalTokens: 2048, inputTokens: 2047, slots: 32, maxRank: 64, waiting: 4 },
 }
 
+/** One token a character; texts of more than ten are refused. */
+function answerTokenize({ text, addSpecial }: TokenizeRequest, outgoing: ServerResponse): void {
+  if (text.length > 10) {
+    outgoing.writeHead(422).end(JSON.stringify({ error: '`inputs` must have at most 10 characters', code: 'invalid_parameters' }))
+    return
+  }
+  const tokens = Array.from(text, (character, at) => ({ id: 5, text: character, start: at, stop: at + 1 }))
+  const special = addSpecial ? [{ id: 1, text: '<s>', start: 0, stop: 0 }] : []
+  outgoing.end(JSON.stringify({ tokens: [...special, ...tokens] }))
+}
+
 export class ScriptedWorker {
   readonly token = 'the-secret'
   /** Every run request that arrived, in order. */
@@ -100,7 +118,9 @@ export class ScriptedWorker {
     if (incoming.url === '/v1/info') return void outgoing.end(JSON.stringify(scriptedInfo))
     const chunks: Uint8Array[] = []
     for await (const chunk of incoming) chunks.push(chunk)
-    const request = runRequestSchema.parse(JSON.parse(Buffer.concat(chunks).toString()))
+    const body: unknown = JSON.parse(Buffer.concat(chunks).toString())
+    if (incoming.url === '/v1/tokenize') return answerTokenize(tokenizeRequestSchema.parse(body), outgoing)
+    const request = runRequestSchema.parse(body)
     this.requests.push(request)
     outgoing.writeHead(200, { 'content-type': 'application/x-ndjson' })
     outgoing.flushHeaders()

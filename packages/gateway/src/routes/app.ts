@@ -11,6 +11,7 @@ import { answerOpenai, type OpenaiDeps } from './openai/complete.ts'
 import { describeModel, listModels } from './openai/models.ts'
 import { openaiErrorResponse } from './openai/respond.ts'
 import { describeServer } from './server-info.ts'
+import { answerStartup, answerTokenize } from './tokenize.ts'
 
 export type Phase = 'starting' | 'open' | 'draining'
 
@@ -46,6 +47,8 @@ export function createApp(deps: AppDeps): Hono<{ Bindings: HttpBindings }> {
       return openaiErrorResponse(draining(), requestIdOf(deps, incoming), { connection: 'close' })
     })
   }
+  app.post('/tokenize', ({ env: { incoming, outgoing } }) => answerTokenize(deps, { incoming, outgoing }))
+  app.get('/startup', ({ env: { incoming, outgoing } }) => answerStartup(deps, { incoming, outgoing }))
   addModelRoutes(app, deps)
   for (const path of healthRoutes) app.get(path, () => answerHealth(deps))
   app.get('/info', ({ env }) => {
@@ -110,6 +113,10 @@ async function answerHealth(deps: AppDeps): Promise<Response> {
 }
 
 function allowedMethods(path: string): readonly string[] {
-  const gets = path === '/info' || /^\/v1\/models(\/.+)?$/.test(path) || healthRoutes.some((route) => route === path)
-  return [...(gets ? ['GET', 'HEAD'] : []), ...(path in generateRoutes || path in openaiRoutes ? ['POST'] : [])]
+  const gets =
+    path === '/info' || path === '/startup' || /^\/v1\/models(\/.+)?$/.test(path) || healthRoutes.some((route) => route === path)
+  return [
+    ...(gets ? ['GET', 'HEAD'] : []),
+    ...(path in generateRoutes || path in openaiRoutes || path === '/tokenize' ? ['POST'] : []),
+  ]
 }

@@ -1,6 +1,16 @@
-import { limits, type RunEvent, type RunRequest, ServingError, type WorkerInfo, workerInfoSchema } from '@quiver/protocol'
+import {
+  limits,
+  type RunEvent,
+  type RunRequest,
+  ServingError,
+  type TextToken,
+  type TokenizeRequest,
+  type WorkerInfo,
+  workerInfoSchema,
+} from '@quiver/protocol'
 import { Agent, type Dispatcher, errors, request } from 'undici'
 import { parseRunEvents } from './ndjson.ts'
+import { tokenizeAt } from './worker-tokenize.ts'
 
 export interface WorkerEndpoint {
   /** Base address, without a path. */
@@ -17,6 +27,8 @@ export interface WorkerClient {
    * @throws ServingError `worker_lost` when the worker goes away or breaks the protocol; what the signal's reason says when aborted
    */
   run(runRequest: RunRequest, signal: AbortSignal): AsyncGenerator<RunEvent>
+  /** @throws ServingError what the worker refuses it with, `worker_lost`, or what the signal's reason says when aborted */
+  tokenize(body: TokenizeRequest, signal: AbortSignal): Promise<readonly TextToken[]>
   /** Whether the worker would serve a request now. Never throws. */
   isHealthy(signal: AbortSignal): Promise<boolean>
 }
@@ -63,6 +75,13 @@ export async function connectWorker(endpoint: WorkerEndpoint, dispatcher: Dispat
         if (!ended) throw asRunError(cause, signal)
       }
       if (!ended) throw new ServingError('worker_lost', 'the worker ended the run without a result')
+    },
+    async tokenize(body, signal) {
+      try {
+        return await tokenizeAt(endpoint.url, body, { headers, dispatcher, signal })
+      } catch (cause) {
+        throw asRunError(cause, signal)
+      }
     },
     async isHealthy(signal) {
       try {
