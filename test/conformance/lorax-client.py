@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from lorax import Client
 from lorax.errors import GenerationError, ValidationError
-from lorax.types import MergedAdapters
+from lorax.types import MergedAdapters, ResponseFormat
 
 url, cases = sys.argv[1], json.loads(sys.argv[2])
 client = Client(url, timeout=120)
@@ -85,6 +85,23 @@ def _():
 def _():
     response = client.generate("1, 2, 3, 4,", stop_sequences=[" 7"], max_new_tokens=32)
     return {"text": response.generated_text, "finish_reason": response.details.finish_reason.value}
+
+
+@check("schema")
+def _():
+    schema = {
+        "type": "object",
+        "properties": {"category": {"enum": ["billing", "technical"]}, "urgent": {"type": "boolean"}},
+        "required": ["category", "urgent"],
+    }
+    case = next(case for case in cases if case["adapter"] == "support-json")
+    response = client.generate(
+        case["prompt"],
+        adapter_id="support-json",
+        response_format=ResponseFormat(type="json_object", schema=schema),
+        max_new_tokens=60,
+    )
+    return {"answer": json.loads(response.generated_text), "finish_reason": response.details.finish_reason.value}
 
 
 @check("full_text")

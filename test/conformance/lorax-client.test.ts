@@ -63,6 +63,13 @@ test('a stop sequence ends the text and stays in it; the full text begins with t
   expect(results['full_text']).toMatch(/^1, 2, 3, 4, 5/)
 })
 
+test('an answer has the form of the schema that the client sends', () => {
+  expect(results['schema']).toEqual({
+    answer: { category: expect.stringMatching(/^(billing|technical)$/), urgent: expect.any(Boolean) },
+    finish_reason: 'eos_token',
+  })
+})
+
 test('four adapters at once give each its own text', () => {
   expect(results['four_at_once']).toEqual(cases.map(({ text }) => text))
 })
