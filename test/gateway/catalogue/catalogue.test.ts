@@ -48,6 +48,23 @@ describe('publishing', () => {
     expect(later.latest(parseAdapterName('acme/shout'))).toEqual(manifest)
   })
 
+  test('a version is found by its number and by its digest as long as the name has it', async () => {
+    const first = await publish('acme/a', 'shout')
+    const second = await publish('acme/a', 'sentiment')
+    const later = new Catalogue(store)
+    await later.load()
+    for (const known of [catalogue, later]) {
+      const digestOf = (text: string) => known.resolve(text).digest
+      expect([digestOf('acme/a@1'), digestOf(`acme/a@sha256:${first.digest}`)]).toEqual([first.digest, first.digest])
+      expect([digestOf('acme/a@2'), digestOf('acme/a@latest'), digestOf('acme/a')]).toEqual(Array(3).fill(second.digest))
+      expect(() => known.resolve('acme/a@3')).toThrow("Adapter 'acme/a' has no version '3' here. Its latest is 2.")
+      expect(() => known.resolve(`acme/a@sha256:${'0'.repeat(64)}`)).toThrow('has no version')
+      for (const text of ['acme/a@', 'acme/a@0', 'acme/a@prod', 'acme/a@1@1', '@1', 'acme/a@sha256:12']) {
+        expect(() => known.resolve(text), text).toThrow(expect.objectContaining({ code: 'invalid_request' }))
+      }
+    }
+  })
+
   test('the same content again keeps its version, other content is the next one', async () => {
     const first = await publish('a', 'shout')
     expect(await publish('a', 'shout')).toEqual(first)

@@ -1,5 +1,6 @@
 import type { ObjectStore } from '@quiver/cache/store'
-import { type AdapterDigest, type AdapterName, parseAdapterName, ServingError } from '@quiver/protocol'
+import { type AdapterDigest, type AdapterName, ServingError } from '@quiver/protocol'
+import { type AdapterReference, parseAdapterReference } from './adapter-reference.ts'
 import { CATALOGUE_PREFIX, decodeManifest, encodeManifest, type Manifest, manifestKey } from './manifest.ts'
 
 const MANIFEST_BYTES = 64 * 1024
@@ -8,11 +9,13 @@ const NAMES_SHOWN = 8
 
 /**
  * Which adapters there are. The truth is the manifests in the object store, each written once and never changed; this is
- * the copy in memory that requests are answered from. A name means its latest version.
+ * the copy in memory that requests are answered from. A name alone means its latest version.
  */
 export class Catalogue {
   readonly #store: ObjectStore
   readonly #latest = new Map<string, Manifest>()
+  /** All versions of a name, by number. */
+  readonly #versions = new Map<string, Map<number, Manifest>>()
 
   constructor(store: ObjectStore) {
     this.#store = store
@@ -30,15 +33,19 @@ export class Catalogue {
   }
 
   /**
-   * The version that a name means now. A lookup in memory: no store is asked, whatever the name.
+   * The version that `name`, `name@latest`, `name@3` or `name@sha256:…` means now. A lookup in memory: no store is asked, whatever the name.
    * @throws ServingError `invalid_request` for what cannot be a name, `adapter_not_found`
    */
   resolve(text: string): { readonly name: AdapterName; readonly digest: AdapterDigest } {
-    const name = parseAdapterName(text)
-    const manifest = this.#latest.get(name)
-    if (manifest === undefined)
-      throw new ServingError('adapter_not_found', `Adapter '${name}' is not known here. ${this.#offer()}`)
-    return { name, digest: manifest.digest }
+    const { name, version } = parseAdapterReference(text)
+    const latest = this.#latest.get(name)
+    if (latest === undefined) throw new ServingError('adapter_not_found', `Adapter '${name}' is not known here. ${this.#offer()}`)
+    const manifest = this.#version(latest, version)
+    if (manifest !== undefined) return { name, digest: manifest.digest }
+    throw new ServingError(
+      'adapter_not_found',
+      `Adapter '${name}' has no version '${text.slice(name.length + 1)}' here. Its latest is ${latest.version}.`,
+    )
   }
 
   latest(name: string): Manifest | undefined {
@@ -59,7 +66,22 @@ export class Catalogue {
     this.#remember(manifest)
   }
 
+  #version(latest: Manifest, wanted: AdapterReference['version']): Manifest | undefined {
+    const versions = this.#versions.get(latest.name)
+    switch (wanted.kind) {
+      case 'latest':
+        return latest
+      case 'number':
+        return versions?.get(wanted.number)
+      case 'digest':
+        return [...(versions?.values() ?? [])].find(({ digest }) => digest === wanted.digest)
+    }
+  }
+
   #remember(manifest: Manifest): void {
+    const versions = this.#versions.get(manifest.name) ?? new Map<number, Manifest>()
+    versions.set(manifest.version, manifest)
+    this.#versions.set(manifest.name, versions)
     const known = this.#latest.get(manifest.name)
     if (known === undefined || known.version < manifest.version) this.#latest.set(manifest.name, manifest)
   }

@@ -2,7 +2,8 @@
  * The rules of `parameters` in LoRAX's order: the first that a request breaks is its answer. Every text is LoRAX's own where LoRAX
  * has one, since clients and their users match on it. Lengths in tokens are checked by the worker, which has the tokenizer.
  */
-import { limits, parseAdapterName, ServingError } from '@quiver/protocol'
+import { limits, ServingError } from '@quiver/protocol'
+import { parseAdapterReference } from '../catalogue/adapter-reference.ts'
 import { adapterSource, isAdapterNamed } from './adapter-source.ts'
 import type { GenerateBody, GenerateParameters } from './generate-schema.ts'
 import { mergedRules } from './merged-adapters.ts'
@@ -170,7 +171,7 @@ function isHeaderSafe(id: string): boolean {
 
 function nameFault(parameters: GenerateParameters): string | undefined {
   if (!isAdapterNamed(parameters) || adapterSource(parameters) !== 'store') return undefined
-  return faultOf(() => parseAdapterName(parameters.adapter_id))
+  return faultOf(() => parseAdapterReference(parameters.adapter_id))
 }
 
 /** The text of what `work` throws on purpose. */

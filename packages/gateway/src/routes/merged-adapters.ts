@@ -1,14 +1,7 @@
 /** `parameters.merged_adapters`: its types, its rules in LoRAX's order, and what it means to the worker. */
-import {
-  limits,
-  type MemberRef,
-  type MergedRef,
-  majoritySigns,
-  mergeStrategies,
-  parseAdapterName,
-  ServingError,
-} from '@quiver/protocol'
+import { limits, type MemberRef, type MergedRef, majoritySigns, mergeStrategies, ServingError } from '@quiver/protocol'
 import { z } from 'zod'
+import { parseAdapterReference } from '../catalogue/adapter-reference.ts'
 
 const IDS = { error: 'must have `ids`, a list of strings' }
 const WEIGHTS = { error: 'must have finite numbers as `weights`' }
@@ -126,7 +119,7 @@ function isHeaderSafe(ids: readonly string[]): boolean {
 function nameFault(id: string): string | undefined {
   if (isBaseModel(id)) return undefined
   try {
-    parseAdapterName(id)
+    parseAdapterReference(id)
     return undefined
   } catch (error) {
     if (error instanceof ServingError) return error.message
