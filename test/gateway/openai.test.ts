@@ -143,6 +143,21 @@ describe('a chat completion', () => {
     })
   })
 
+  test('says the form of the answer in the words of the worker, with the schema where OpenAI has it', async () => {
+    const schema = { type: 'object', properties: { a: { type: 'string' } } }
+    await under.post(CHAT, {
+      messages,
+      response_format: { type: 'json_schema', json_schema: { name: 'x', strict: true, schema } },
+    })
+    await under.post(CHAT, { messages, response_format: { type: 'json_object' } })
+    await under.post(CHAT, { messages, response_format: { type: 'text' } })
+    expect(under.worker.requests.map(({ grammar }) => grammar)).toEqual([
+      { kind: 'json_schema', schema: JSON.stringify(schema) },
+      { kind: 'json_object' },
+      undefined,
+    ])
+  })
+
   test('is greedy at temperature 0', async () => {
     await under.post(CHAT, { messages, temperature: 0 })
     expect(under.worker.requests[0]?.sampling).toEqual({ sample: false })
