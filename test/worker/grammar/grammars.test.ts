@@ -89,6 +89,8 @@ describe('a grammar that cannot be used', () => {
     [{ type: 'string', pattern: '"' }, /may not ask for quotes/],
     [{ type: 'object', required: ['a'] }, /"a" at # is required but not among its properties/],
     [{ type: 'string', maxLength: 1e9 }, /#\/maxLength must be a whole number up to 10000/],
+    [{ type: 'integer', minimum: 18 }, /the bounds at # are supported with 1 to 2000 whole numbers/],
+    [{ type: 'number', minimum: 0 }, /`minimum` at # is supported only with type integer/],
     [{ properties: { 'x"y': {} } }, /the name "x\\"y" at # has a quote/],
     ['{', /the schema is not JSON/],
     ['false', /nothing fits `false` at #/],

@@ -9,8 +9,10 @@ export function randomSchema(random: () => number, depth = 2): Schema {
   const leaves: readonly (() => Schema)[] = [
     () => ({ type: 'boolean' }),
     () => ({ type: 'null' }),
-    () => ({ type: 'integer', ...(random() < 0.5 ? { minimum: -whole(20), maximum: whole(200) } : {}) }),
-    () => ({ type: 'number', ...(random() < 0.5 ? { minimum: -whole(20), maximum: whole(200) } : {}) }),
+    () => ({ type: 'integer', ...(random() < 0.5 ? { minimum: whole(5), maximum: 6 + whole(3) } : {}) }),
+    () => ({ type: 'number' }),
+    () => ({ type: 'integer', exclusiveMinimum: whole(4), exclusiveMaximum: 6 + whole(3) }),
+    () => ({ type: 'integer', minimum: whole(1) }),
     () => ({ type: 'string', ...(random() < 0.4 ? { minLength: whole(2), maxLength: 2 + whole(4) } : {}) }),
     () => ({ type: 'string', pattern: pick(['^[a-c]{1,3}$', '^\\d+(-x)?$', '^.{2,4}$', '^[^a]+$', '^\\S\\w$']) }),
     () => ({ enum: ['yes', 'no "quoted"', 3, null, [1, { b: 'c' }]].slice(0, 1 + whole(4)) }),
@@ -38,7 +40,14 @@ export function fits(value: unknown, schema: Schema): boolean {
   if (Array.isArray(schema['enum'])) return schema['enum'].some((one) => same(value, one))
   const types = [schema['type']].flat()
   if (!types.some((type) => hasType(value, type))) return false
-  if (typeof value === 'number') return within(value, schema['minimum'], schema['maximum'])
+  if (typeof value === 'number') {
+    const isInside = value !== schema['exclusiveMinimum'] && value !== schema['exclusiveMaximum']
+    return (
+      isInside &&
+      within(value, schema['minimum'], schema['maximum']) &&
+      within(value, schema['exclusiveMinimum'], schema['exclusiveMaximum'])
+    )
+  }
   if (typeof value === 'string') return stringFits(value, schema)
   if (Array.isArray(value)) return arrayFits(value, schema)
   if (typeof value === 'object' && value !== null) return objectFits(value as Record<string, unknown>, schema)

@@ -1,5 +1,6 @@
 import { limits } from '@quiver/protocol'
 import { refusal } from './compile-thread.ts'
+import { boundedInteger, integerBounds } from './integer-bounds.ts'
 import { patternWithinJson } from './pattern-check.ts'
 
 type Json = null | boolean | number | string | readonly Json[] | { readonly [name: string]: Json }
@@ -39,7 +40,7 @@ const holdsNamed = new Set(['properties', '$defs', 'definitions'])
 
 /** Bounds that the compiler unrolls. */
 const lengthBounds = new Set(['minLength', 'maxLength', 'minItems', 'maxItems'])
-const valueBounds = new Set(['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum'])
+const valueBounds = new Set<string>(integerBounds)
 const MOST_UNROLLED = 10_000
 
 /**
@@ -66,11 +67,13 @@ function checked(schema: Json, where: string, depth: number): Json {
   if (schema === true) return schema
   if (!isObject(schema)) throw refusal(schema === false ? `nothing fits \`false\` at ${where}` : `${where} is not a schema`)
   requireKnownRules(schema, where)
+  const integer = boundedInteger(schema, where)
+  if (integer !== undefined) return integer as Json
   const entries = Object.entries(schema).map(([keyword, value]): [string, Json] => [
     keyword === 'oneOf' ? 'anyOf' : keyword,
     checkedValue({ keyword, value, where: `${where}/${keyword}`, depth: depth + 1 }),
   ])
-  return { ...Object.fromEntries(entries), ...(isAnyObject(schema) ? { additionalProperties: true } : {}) }
+  return { ...Object.fromEntries(entries), ...additionalOf(schema) }
 }
 
 interface Place {
@@ -85,8 +88,6 @@ function checkedValue({ keyword, value, where, depth }: Place): Json {
   if (lengthBounds.has(keyword) && !(Number.isSafeInteger(value) && Number(value) >= 0 && Number(value) <= MOST_UNROLLED)) {
     return fail(`${where} must be a whole number up to ${MOST_UNROLLED}`)
   }
-  // Of a fraction the compiler makes a pattern whose point stands for any character.
-  if (valueBounds.has(keyword) && !Number.isSafeInteger(value)) return fail(`${where} is supported only as a whole number`)
   if (holdsOne.has(keyword)) return value === false ? value : checked(value, where, depth)
   if (holdsList.has(keyword) || keyword === 'oneOf') {
     if (!Array.isArray(value) || value.length === 0) return fail(`${where} must be a list of schemas`)
@@ -119,6 +120,9 @@ function requireKnownRules(schema: JsonObject, where: string): void {
     fail(`\`$ref\` at ${where} must point into the schema, with #`)
   if (!Array.isArray(required) || !isObject(properties))
     fail(`\`required\` and \`properties\` at ${where} must be a list and an object`)
+  // The compiler lets fractions past their bounds, and takes the point of a bound for any character.
+  const bound = names.find((name) => valueBounds.has(name))
+  if (bound !== undefined && schema['type'] !== 'integer') fail(`\`${bound}\` at ${where} is supported only with type integer`)
   // The compiler writes names into its own language as they stand.
   const unwritable = Object.keys(properties).find((name) => /["\\\p{Cc}]/u.test(name))
   if (unwritable !== undefined)
@@ -173,9 +177,13 @@ function excludeEachOther(schemas: readonly Json[]): boolean {
   )
 }
 
-/** An object of which nothing is said: the compiler would take it for one without properties. */
-function isAnyObject(schema: JsonObject): boolean {
-  return schema['type'] === 'object' && schema['properties'] === undefined && schema['additionalProperties'] === undefined
+/**
+ * An object of which nothing is said may have any properties; the compiler would take it for one without. An object with names
+ * has no others: the compiler would let a name that is declared come again as an additional one, with any value.
+ */
+function additionalOf(schema: JsonObject): JsonObject {
+  if (isObject(schema['properties']) && Object.keys(schema['properties']).length > 0) return { additionalProperties: false }
+  return schema['type'] === 'object' && schema['additionalProperties'] === undefined ? { additionalProperties: true } : {}
 }
 
 function isObject(value: Json | undefined): value is JsonObject {

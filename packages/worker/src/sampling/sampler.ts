@@ -10,6 +10,8 @@ import { drawAt, narrow } from './warpers.ts'
 export interface Sampler {
   /** The seed that draws these tokens again, in decimal; undefined when nothing is drawn. */
   readonly seed: string | undefined
+  /** It takes the row's first of `topIds` and looks at nothing else. */
+  readonly takesBest?: true
   /**
    * Reads the row during the call only. Depends on the parameters, the seed, the tokens accepted so far and this row alone; asked again it answers the same.
    * @returns the token and its natural log-probability as the model gave it, before penalties and warpers (LoRAX reports it
@@ -61,6 +63,7 @@ export function createSampler(parameters: SamplingParameters, promptIds: readonl
 /** The most likely token, which the engine found already. */
 const greedy: Sampler = {
   seed: undefined,
+  takesBest: true,
   choose: ({ topIds: [id], topLogprobs: [logprob] }) => {
     assert(id !== undefined && logprob !== undefined, 'a row comes with its most likely token')
     return { id, logprob }
