@@ -3,6 +3,9 @@ import { refusal } from './compile-thread.ts'
 /** Values of an integer between two bounds that are listed one by one. */
 const MOST_VALUES = 2_000
 
+/** Where a schema is one of several: the compiler (0.1.27) lets lists of longer numbers run into each other there. */
+const AMONG_OTHERS = /\/(anyOf|oneOf|\$defs|definitions)\//
+
 export const integerBounds = ['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum'] as const
 
 /**
@@ -21,6 +24,9 @@ export function boundedInteger(
   const greatest = -most([negated(maximum), typeof below === 'number' ? -(below - 1) : below])
   if (greatest === Number.POSITIVE_INFINITY && (least === 0 || least === 1)) return { type: 'integer', minimum: least }
   const count = greatest - least + 1
+  if (AMONG_OTHERS.test(where) && (least < -9 || greatest > 9)) {
+    throw refusal(`the bounds at ${where} are supported only from -9 to 9: within anyOf, oneOf or $defs longer ones would not hold`)
+  }
   if (count >= 1 && count <= MOST_VALUES) return { enum: Array.from({ length: count }, (_, at) => least + at) }
   throw refusal(
     `the bounds at ${where} are supported with 1 to ${MOST_VALUES} whole numbers between them, or as a minimum of 0 or 1 alone`,
