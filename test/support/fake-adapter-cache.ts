@@ -105,6 +105,11 @@ export class FakeAdapterCache implements AdapterCache {
     }
   }
 
+  usage() {
+    const disk = { bytes: 0, hits: 0, misses: 0, damaged: 0, evicted: 0, writeFailures: 0 }
+    return { device: { bytes: 0, evicted: 0 }, ram: { bytes: 0, heldBytes: 0, evicted: 0 }, disk }
+  }
+
   residency(digest: AdapterDigest) {
     const slot = this.device.snapshot().find((view) => view.state === 'resident' && view.digest === digest)
     return slot?.state === 'resident'

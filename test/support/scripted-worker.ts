@@ -8,6 +8,7 @@ import {
   type TokenizeRequest,
   tokenizeRequestSchema,
   type WorkerInfo,
+  type WorkerState,
 } from '@quiver/protocol'
 import { smollm2Layout } from './smollm2-layout.ts'
 
@@ -64,6 +65,26 @@ export const scriptedInfo: WorkerInfo = {
   limits: { sequences: 4, totalTokens: 2048, inputTokens: 2047, slots: 32, maxRank: 64, waiting: 4 },
 }
 
+export const scriptedState: WorkerState = {
+  running: 2,
+  waiting: 3,
+  loading: 1,
+  slots: [{ state: 'free' }, { state: 'loading' }, { state: 'resident' }, { state: 'resident' }],
+  leases: { adapters: 4, slots: 2 },
+  steps: 50,
+  failedSteps: 1,
+  prefillRows: 300,
+  decodeRows: 70,
+  admitted: 9,
+  loads: 5,
+  finished: { length: 4, eos_token: 3 },
+  tiers: {
+    device: { bytes: 2000, evicted: 6 },
+    ram: { bytes: 3000, heldBytes: 1500, evicted: 7 },
+    disk: { bytes: 4000, hits: 11, misses: 12, damaged: 13, evicted: 8, writeFailures: 14 },
+  },
+}
+
 /** One token a character; texts of more than ten are refused. */
 function answerTokenize({ text, addSpecial }: TokenizeRequest, outgoing: ServerResponse): void {
   if (text.length > 10) {
@@ -81,6 +102,8 @@ export class ScriptedWorker {
   readonly requests: RunRequest[] = []
   script: Script = helloWorld
   isHealthy = true
+  /** Whether `/v1/state` is answered; otherwise it hangs. */
+  tellsState = true
   readonly #server: Server
 
   private constructor(server: Server) {
@@ -116,6 +139,7 @@ export class ScriptedWorker {
     if (incoming.url === '/health') return void outgoing.writeHead(this.isHealthy ? 200 : 503).end()
     if (!isAllowed) return void outgoing.writeHead(401).end()
     if (incoming.url === '/v1/info') return void outgoing.end(JSON.stringify(scriptedInfo))
+    if (incoming.url === '/v1/state') return void (this.tellsState && outgoing.end(JSON.stringify(scriptedState)))
     const chunks: Uint8Array[] = []
     for await (const chunk of incoming) chunks.push(chunk)
     const body: unknown = JSON.parse(Buffer.concat(chunks).toString())

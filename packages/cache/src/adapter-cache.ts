@@ -21,6 +21,7 @@ import {
   parseAdapterDigest,
   ServingError,
   type SlotIndex,
+  type TierUsage,
   toServingError,
 } from '@quiver/protocol'
 import { LRUCache } from 'lru-cache'
@@ -63,6 +64,8 @@ export interface AdapterCache {
   /** Takes a counted lease and starts whatever loads are missing up to the RAM tier. Lookup and count happen in one turn. */
   lease(identity: AdapterIdentity): AdapterLease
   residency(digest: AdapterDigest): Residency
+  /** What each tier holds, and what it has done since the start. */
+  usage(): TierUsage
   readonly device: DeviceTier
   /** Puts an adapter from RAM into a slot; started by the step applier. Rejects when the load failed; the slot is then free again. */
   loadIntoSlot(lease: AdapterLease, slot: SlotIndex): Promise<void>
@@ -158,6 +161,10 @@ class TieredCache implements AdapterCache {
     const found = await this.#local.resolve(ref.path)
     this.#localByDigest.set(found.digest, found)
     return { digest: found.digest, name: ref.path }
+  }
+
+  usage(): TierUsage {
+    return { device: this.device.usage, ram: this.#ram.usage, disk: this.#disk.usage }
   }
 
   lease(identity: AdapterIdentity): AdapterLease {

@@ -51,7 +51,7 @@ export async function serve(config: Config, io: ServeIo): Promise<number> {
   const store = await openStore(config)
   const catalogue = new Catalogue(store)
   const gateway = createGateway(
-    { host: config.host, port: config.port, version: manifest.version },
+    { host: config.host, port: config.port, version: manifest.version, processMetrics: true },
     {
       workers,
       catalogue,

@@ -4,6 +4,7 @@ import { getRequestListener, RequestError } from '@hono/node-server'
 import { type Logger, limits, ServingError } from '@quiver/protocol'
 import type { Catalogue } from './catalogue/catalogue.ts'
 import type { TimerClock } from './clock.ts'
+import { GatewayMetrics } from './metrics/gateway-metrics.ts'
 import { Permits } from './permits.ts'
 import { createApp, type Phase } from './routes/app.ts'
 import { errorResponse, logFailure } from './routes/error-response.ts'
@@ -18,6 +19,8 @@ export interface GatewayConfig {
   /** For tests; otherwise as in `limits`. */
   readonly times?: Partial<GenerateTimes>
   readonly readTimes?: ReadTimes
+  /** Whether `/metrics` also tells of the whole process; only for the one gateway of a process. */
+  readonly processMetrics?: boolean
 }
 
 /** How long a client may take to send its request, in milliseconds. */
@@ -65,6 +68,7 @@ export function createGateway(config: GatewayConfig, deps: GatewayDeps): Gateway
   const app = createApp({
     ...deps,
     permits,
+    metrics: new GatewayMetrics({ nowMs: deps.clock.nowMs, ofProcess: config.processMetrics ?? false }),
     version: config.version,
     phase: () => phase,
     shutdown: shutdown.signal,

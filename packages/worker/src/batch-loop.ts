@@ -6,6 +6,7 @@ import {
   type SequenceId,
   ServingError,
   type SlotIndex,
+  type TierUsage,
   toServingError,
 } from '@quiver/protocol'
 import type { Engine, StepResult } from './engine/engine.ts'
@@ -20,7 +21,7 @@ import { WakeUp } from './wake-up.ts'
 
 export interface BatchLoopDeps {
   readonly engine: Engine
-  readonly cache: Pick<AdapterCache, 'device' | 'loadIntoSlot'>
+  readonly cache: Pick<AdapterCache, 'device' | 'loadIntoSlot' | 'usage'>
   readonly tokenizer: Tokenizer
   readonly clock: Clock
   readonly timers: Timers
@@ -36,6 +37,7 @@ export interface BatchState extends BatchCounters {
   readonly loading: number
   readonly slots: readonly SlotView[]
   readonly leases: { readonly adapters: number; readonly slots: number }
+  readonly tiers: TierUsage
 }
 
 /** So many failed steps in a row are no longer bad luck: the engine is broken and the process must start clean. */
@@ -157,6 +159,7 @@ export class BatchLoop {
         adapters: this.#batch.adapterLeaseCount,
         slots: slots.reduce((sum, slot) => sum + (slot.state === 'resident' ? slot.leaseCount : 0), 0),
       },
+      tiers: this.#deps.cache.usage(),
     }
   }
 

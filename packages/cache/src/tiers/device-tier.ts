@@ -45,11 +45,18 @@ export class DeviceSlots implements DeviceTier {
   readonly #clock: Clock
   readonly #slots: readonly Slot[]
   readonly #byDigest = new Map<AdapterDigest, SlotIndex>()
+  #evicted = 0
 
   constructor(memory: DeviceMemory, clock: Clock) {
     this.#memory = memory
     this.#clock = clock
     this.#slots = Array.from({ length: memory.slots }, () => ({ generation: 0, content: { state: 'free' } }))
+  }
+
+  /** Bytes of the resident adapters, and how many have made way for others since the start. */
+  get usage(): { readonly bytes: number; readonly evicted: number } {
+    const bytes = this.#slots.reduce((sum, { content }) => sum + (content.state === 'resident' ? content.bytes : 0), 0)
+    return { bytes, evicted: this.#evicted }
   }
 
   snapshot(): readonly SlotView[] {
@@ -126,6 +133,7 @@ export class DeviceSlots implements DeviceTier {
     if (content.state === 'free') return
     assert(content.leaseCount === 0, 'a leased slot is never evicted')
     this.#byDigest.delete(content.digest)
+    this.#evicted += 1
   }
 
   #at(slot: SlotIndex): Slot {

@@ -83,6 +83,10 @@ export class DiskTier {
     return { ...this.#counters }
   }
 
+  get usage(): DiskTierCounters & { readonly bytes: number } {
+    return { bytes: this.bytes, ...this.#counters }
+  }
+
   /** Bytes of an adapter's packed file, as far as the index knows. */
   sizeOf(digest: AdapterDigest): number | undefined {
     return this.#index.sizeOf(this.#pathOf(digest))

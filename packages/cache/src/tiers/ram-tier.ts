@@ -17,6 +17,7 @@ export class RamTier {
   readonly #held = new Map<AdapterDigest, Held>()
   readonly #idle: LRUCache<AdapterDigest, PackedAdapter>
   #heldBytes = 0
+  #evicted = 0
 
   constructor(budgetBytes: number) {
     assert(Number.isSafeInteger(budgetBytes) && budgetBytes > 0, 'the RAM budget is a positive number of bytes')
@@ -26,6 +27,11 @@ export class RamTier {
 
   get heldBytes(): number {
     return this.#heldBytes
+  }
+
+  /** Bytes that are here, and how many adapters had to go since the start. */
+  get usage(): { readonly bytes: number; readonly heldBytes: number; readonly evicted: number } {
+    return { bytes: this.bytes, heldBytes: this.#heldBytes, evicted: this.#evicted }
   }
 
   /** Held and idle bytes together. */
@@ -75,6 +81,9 @@ export class RamTier {
   }
 
   #trim(): void {
-    while (this.#idle.size > 0 && this.bytes > this.#budgetBytes) this.#idle.pop()
+    while (this.#idle.size > 0 && this.bytes > this.#budgetBytes) {
+      this.#idle.pop()
+      this.#evicted += 1
+    }
   }
 }

@@ -2,6 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { limits, ServingError, type TokenEvent, toServingError } from '@quiver/protocol'
 import type { TimerClock } from '../clock.ts'
+import type { RequestMeter } from '../metrics/gateway-metrics.ts'
 import { adapterSource } from './adapter-source.ts'
 import { errorResponse, logFailure } from './error-response.ts'
 import { eventStream } from './event-stream.ts'
@@ -19,6 +20,10 @@ import { type GenerateDeps, type Generation, type Run, startRun } from './start-
 /** `compat`: the body says whether to stream, and an answer comes as a list of one. */
 export type GenerateMode = 'compat' | 'whole' | 'stream'
 
+interface Measured extends Generation {
+  readonly meter: RequestMeter
+}
+
 interface NodeExchange {
   readonly incoming: IncomingMessage
   readonly outgoing: ServerResponse
@@ -31,6 +36,7 @@ const DIGEST_PATIENCE_MS = 1000
 export async function answerGenerate(deps: GenerateDeps, mode: GenerateMode, node: NodeExchange): Promise<Response> {
   const { clock, newId, shutdown, times } = deps
   const exchange = openExchange(node, { clock, newId, shutdown, deadlineMs: times.deadlineMs })
+  const meter = deps.metrics.begin()
   try {
     const json = await readJsonBody(node.incoming, limits.requestBodyBytes)
     const body = parseGenerateBody(json.value)
@@ -39,18 +45,20 @@ export async function answerGenerate(deps: GenerateDeps, mode: GenerateMode, nod
       body,
       seed: seed === null || seed === undefined ? undefined : exactSeed(json.text, seed),
       exchange,
+      meter,
     }
     const isStream = mode === 'stream' || (mode === 'compat' && body.stream)
     return isStream ? await answerStream(deps, generation, node.outgoing) : await answerWhole(deps, generation, mode)
   } catch (error) {
     exchange.close()
+    meter.failed(error)
     logFailure(deps.log, error, exchange.requestId)
     return errorResponse(error, exchange.requestId)
   }
 }
 
-async function answerWhole(deps: GenerateDeps, generation: Generation, mode: GenerateMode): Promise<Response> {
-  const { body, exchange } = generation
+async function answerWhole(deps: GenerateDeps, generation: Measured, mode: GenerateMode): Promise<Response> {
+  const { body, exchange, meter } = generation
   const run = startRun(deps, generation, admissionChecks)
   const others = Array.from({ length: (body.parameters.best_of ?? 1) - 1 }, () =>
     beginRun(deps, exchange, withFreshSeed(run.request, deps.drawSeed)),
@@ -58,6 +66,7 @@ async function answerWhole(deps: GenerateDeps, generation: Generation, mode: Gen
   const [best, ...rest] = byLikelihood(await collectRuns([run.events, ...others], exchange))
   if (best === undefined) throw new ServingError('internal', 'a request without a run')
   exchange.close()
+  meter.succeeded(run.validationMs)
   const { done, digest } = best
   const answer = toLoraxAnswer(body, best, rest)
   const totalMs = deps.clock.nowMs() - exchange.arrivedAtMs
@@ -71,8 +80,8 @@ async function answerWhole(deps: GenerateDeps, generation: Generation, mode: Gen
 }
 
 /** From here on the status is 200, whatever happens: errors are events. */
-async function answerStream(deps: GenerateDeps, generation: Generation, outgoing: ServerResponse): Promise<Response> {
-  const { body, exchange } = generation
+async function answerStream(deps: GenerateDeps, generation: Measured, outgoing: ServerResponse): Promise<Response> {
+  const { body, exchange, meter } = generation
   const digestKnown = Promise.withResolvers<string | undefined>()
   const run = tryToStart(deps, generation)
   async function* events(): AsyncGenerator<object> {
@@ -85,10 +94,14 @@ async function answerStream(deps: GenerateDeps, generation: Generation, outgoing
         else if (event.type === 'token') yield toLoraxEvent(body, event)
         else if (event.type === 'done') yield toLoraxEvent(body, requireLast(last), event)
       }
+      meter.succeeded(run.validationMs)
     } catch (error) {
+      meter.failed(error)
       logFailure(deps.log, error, exchange.requestId)
       yield toLoraxError(toServingError(error)).body
     } finally {
+      // Nobody reads on: whoever left, the answer was not given in full.
+      meter.failed(new ServingError('client_closed', 'the client closed the connection'))
       digestKnown.resolve(undefined)
       exchange.close()
     }

@@ -36,7 +36,7 @@ export async function* beginRun(deps: GenerateDeps, exchange: Exchange, request:
       requestId: `${runId}.${number}`,
       deadlineMs: exchange.remainingMs(),
     })
-    yield* runWithRetry(deps.workers, attempt, exchange.signal)
+    yield* deps.metrics.measured(runWithRetry(deps.workers, attempt, exchange.signal), request)
   } finally {
     release()
   }

@@ -2,6 +2,7 @@
 import { type Logger, type RunEvent, type RunRequest, ServingError, type WorkerInfo } from '@quiver/protocol'
 import type { Catalogue } from '../catalogue/catalogue.ts'
 import type { TimerClock } from '../clock.ts'
+import type { GatewayMetrics } from '../metrics/gateway-metrics.ts'
 import type { Permits } from '../permits.ts'
 import { runWithRetry } from '../worker/run-with-retry.ts'
 import type { WorkerSource } from '../worker/worker-source.ts'
@@ -14,6 +15,7 @@ export interface GenerateDeps {
   readonly workers: WorkerSource
   readonly catalogue: Pick<Catalogue, 'resolve' | 'latest' | 'names'>
   readonly permits: Permits
+  readonly metrics: GatewayMetrics
   readonly clock: TimerClock
   readonly log: Logger
   /** A whole number, 0 … 2^53−1. */
@@ -74,7 +76,7 @@ export function startRun(deps: GenerateDeps, generation: Generation, firstChecks
       requestId: `${runId}.${number}`,
       deadlineMs: exchange.remainingMs(),
     })
-    const events = releasing(runWithRetry(deps.workers, attempt, exchange.signal), release)
+    const events = releasing(deps.metrics.measured(runWithRetry(deps.workers, attempt, exchange.signal), request), release)
     return { events, request, info, validationMs: deps.clock.nowMs() - exchange.arrivedAtMs }
   } catch (error) {
     release()

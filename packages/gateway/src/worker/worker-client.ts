@@ -6,7 +6,9 @@ import {
   type TextToken,
   type TokenizeRequest,
   type WorkerInfo,
+  type WorkerState,
   workerInfoSchema,
+  workerStateSchema,
 } from '@quiver/protocol'
 import { Agent, type Dispatcher, errors, request } from 'undici'
 import { parseRunEvents } from './ndjson.ts'
@@ -29,6 +31,8 @@ export interface WorkerClient {
   run(runRequest: RunRequest, signal: AbortSignal): AsyncGenerator<RunEvent>
   /** @throws ServingError what the worker refuses it with, `worker_lost`, or what the signal's reason says when aborted */
   tokenize(body: TokenizeRequest, signal: AbortSignal): Promise<readonly TextToken[]>
+  /** What it is doing. @throws ServingError `worker_lost` when it does not say so, or what the signal's reason says when aborted */
+  state(signal: AbortSignal): Promise<WorkerState>
   /** Whether the worker would serve a request now. Never throws. */
   isHealthy(signal: AbortSignal): Promise<boolean>
 }
@@ -81,6 +85,15 @@ export async function connectWorker(endpoint: WorkerEndpoint, dispatcher: Dispat
         return await tokenizeAt(endpoint.url, body, { headers, dispatcher, signal })
       } catch (cause) {
         throw asRunError(cause, signal)
+      }
+    },
+    async state(signal) {
+      try {
+        const response = await request(new URL('/v1/state', endpoint.url), { headers, dispatcher, signal })
+        return workerStateSchema.parse(await response.body.json())
+      } catch (cause) {
+        if (signal.aborted) throw signal.reason
+        throw new ServingError('worker_lost', 'the worker does not say what it is doing', {}, { cause })
       }
     },
     async isHealthy(signal) {

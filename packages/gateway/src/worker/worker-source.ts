@@ -1,4 +1,4 @@
-import { ServingError, type WorkerInfo } from '@quiver/protocol'
+import { ServingError, type WorkerInfo, type WorkerState } from '@quiver/protocol'
 import type { TimerClock } from '../clock.ts'
 import type { WorkerClient } from './worker-client.ts'
 
@@ -12,6 +12,10 @@ export interface WorkerSource {
    * @throws ServingError `not_ready`, or the signal's reason
    */
   acquire(signal: AbortSignal, failed?: WorkerClient): Promise<WorkerClient>
+  /** How often a worker has become ready. */
+  readonly arrivals: number
+  /** What the worker is doing; undefined while there is none. @throws ServingError when it does not say so */
+  state(signal: AbortSignal): Promise<WorkerState | undefined>
   /** Whether a request would be served now. */
   isHealthy(signal: AbortSignal): Promise<boolean>
 }
@@ -28,6 +32,7 @@ export class SoleWorker implements WorkerSource {
   readonly #waiters = new Set<Waiter>()
   #worker: WorkerClient | undefined
   #info: WorkerInfo | undefined
+  #arrivals = 0
 
   /** @param options patienceMs: how long a request waits for a worker that restarts */
   constructor(options: { readonly clock: TimerClock; readonly patienceMs: number }) {
@@ -43,6 +48,7 @@ export class SoleWorker implements WorkerSource {
   arrived(worker: WorkerClient): void {
     this.#worker = worker
     this.#info = worker.info
+    this.#arrivals++
     for (const waiter of this.#waiters) waiter.resolve(worker)
     this.#waiters.clear()
   }
@@ -59,6 +65,14 @@ export class SoleWorker implements WorkerSource {
     // A first start may take minutes of downloading: who comes then is told so at once.
     if (this.#info === undefined) throw new ServingError('not_ready', 'The model is still being loaded: try again in a moment')
     return this.#wait(signal)
+  }
+
+  get arrivals(): number {
+    return this.#arrivals
+  }
+
+  async state(signal: AbortSignal): Promise<WorkerState | undefined> {
+    return await this.#worker?.state(signal)
   }
 
   async isHealthy(signal: AbortSignal): Promise<boolean> {

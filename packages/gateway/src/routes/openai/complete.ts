@@ -2,6 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type DoneEvent, limits, type RunRequest, ServingError, toServingError, type WorkerInfo } from '@quiver/protocol'
 import type { TimerClock } from '../../clock.ts'
+import type { RequestMeter } from '../../metrics/gateway-metrics.ts'
 import { logFailure } from '../error-response.ts'
 import { eventStream } from '../event-stream.ts'
 import { type Exchange, openExchange } from '../exchange.ts'
@@ -32,6 +33,7 @@ interface Answering {
   readonly request: ApiRequest
   readonly runs: readonly RunRequest[]
   readonly exchange: Exchange
+  readonly meter: RequestMeter
   readonly info: WorkerInfo
   readonly head: AnswerHead
   /** From arrival until the request was found valid. */
@@ -46,6 +48,7 @@ export async function answerOpenai(
 ): Promise<Response> {
   const { clock, newId, shutdown, times } = deps
   const exchange = openExchange(node, { clock, newId, shutdown, deadlineMs: times.deadlineMs })
+  const meter = deps.metrics.begin()
   try {
     const json = await readJsonBody(node.incoming, limits.requestBodyBytes)
     const request = kind === 'chat' ? parseChatRequest(json.value) : parseCompletionRequest(json.value)
@@ -59,10 +62,11 @@ export async function answerOpenai(
       catalogue: deps.catalogue,
     })
     const validationMs = clock.nowMs() - exchange.arrivedAtMs
-    const answering = { request, runs, exchange, info, head: headOf(deps, request, info), validationMs }
+    const answering = { request, runs, exchange, meter, info, head: headOf(deps, request, info), validationMs }
     return request.stream ? await answerStream(deps, answering, node.outgoing) : await answerWhole(deps, answering)
   } catch (error) {
     exchange.close()
+    meter.failed(error)
     logFailure(deps.log, error, exchange.requestId)
     return openaiErrorResponse(error, exchange.requestId)
   }
@@ -75,6 +79,7 @@ async function answerWhole(deps: OpenaiDeps, answering: Answering): Promise<Resp
     exchange,
   )
   exchange.close()
+  answering.meter.succeeded(validationMs)
   const chosen = request.prompts.flatMap((_, prompt) => {
     const ofPrompt = results.slice(prompt * request.runs, (prompt + 1) * request.runs)
     return request.runs > request.choices ? byLikelihood(ofPrompt).slice(0, request.choices) : ofPrompt
@@ -132,7 +137,7 @@ async function answerStream(deps: OpenaiDeps, answering: Answering, outgoing: Se
 /** The data of each event; `[DONE]` only after success. */
 async function* chunks(
   deps: OpenaiDeps,
-  { request, runs, exchange, head }: Answering,
+  { request, runs, exchange, meter, head, validationMs }: Answering,
   events: ReturnType<typeof mergeRuns>,
 ): AsyncGenerator<string> {
   const data = (body: object) => ` ${JSON.stringify(body)}`
@@ -156,10 +161,14 @@ async function* chunks(
     }
     if (request.includeUsage) yield data(chunk(request, head, [], usageOf(dones, request.runs)))
     yield ' [DONE]'
+    meter.succeeded(validationMs)
   } catch (error) {
+    meter.failed(error)
     logFailure(deps.log, error, exchange.requestId)
     yield data(toOpenaiError(toServingError(error)).body)
   } finally {
+    // Nobody reads on: whoever left, the answer was not given in full.
+    meter.failed(new ServingError('client_closed', 'the client closed the connection'))
     exchange.close()
   }
 }

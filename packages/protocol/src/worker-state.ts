@@ -1,0 +1,26 @@
+import { z } from 'zod'
+
+const count = z.int().nonnegative()
+
+/** What a gateway reads of a worker's `GET /v1/state`. Counters count from the worker's start, bytes are whole bytes. */
+export const workerStateSchema = z.object({
+  running: count,
+  waiting: count,
+  loading: count,
+  slots: z.array(z.object({ state: z.enum(['free', 'loading', 'resident']) })),
+  leases: z.object({ adapters: count, slots: count }),
+  steps: count,
+  failedSteps: count,
+  prefillRows: count,
+  decodeRows: count,
+  admitted: count,
+  loads: count,
+  finished: z.record(z.string(), count),
+  tiers: z.object({
+    device: z.object({ bytes: count, evicted: count }),
+    ram: z.object({ bytes: count, heldBytes: count, evicted: count }),
+    disk: z.object({ bytes: count, hits: count, misses: count, damaged: count, evicted: count, writeFailures: count }),
+  }),
+})
+export type WorkerState = z.infer<typeof workerStateSchema>
+export type TierUsage = WorkerState['tiers']
