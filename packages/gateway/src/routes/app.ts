@@ -7,10 +7,10 @@ import { cors } from 'hono/cors'
 import { errorResponse, logFailure } from './error-response.ts'
 import { readRequestId } from './exchange.ts'
 import { answerGenerate, type GenerateMode } from './generate.ts'
-import { answerMetrics } from './metrics.ts'
 import { answerOpenai, type OpenaiDeps } from './openai/complete.ts'
 import { describeModel, listModels } from './openai/models.ts'
 import { openaiErrorResponse } from './openai/respond.ts'
+import { docsApp, isDocRoute } from './openapi/routes.ts'
 import { describeServer } from './server-info.ts'
 import { answerStartup, answerTokenize } from './tokenize.ts'
 
@@ -52,13 +52,16 @@ export function createApp(deps: AppDeps): Hono<{ Bindings: HttpBindings }> {
   app.get('/startup', ({ env: { incoming, outgoing } }) => answerStartup(deps, { incoming, outgoing }))
   addModelRoutes(app, deps)
   for (const path of healthRoutes) app.get(path, () => answerHealth(deps))
-  app.get('/metrics', ({ env: { incoming } }) => answerMetrics(deps, incoming.headers.accept ?? '', requestIdOf(deps, incoming)))
   app.get('/info', ({ env }) => {
     const { info } = deps.workers
     const requestId = requestIdOf(deps, env.incoming)
     if (info === undefined) return errorResponse(new ServingError('not_ready', 'The model is still being loaded'), requestId)
     return Response.json(describeServer(info, deps.version), { headers: { 'x-request-id': requestId } })
   })
+  app.route(
+    '/',
+    docsApp(deps.version, (incoming) => requestIdOf(deps, incoming)),
+  )
   app.notFound((c) => {
     const allowed = allowedMethods(c.req.path)
     const [error, headers] =
@@ -117,10 +120,10 @@ async function answerHealth(deps: AppDeps): Promise<Response> {
 function allowedMethods(path: string): readonly string[] {
   const gets =
     path === '/info' ||
-    path === '/metrics' ||
     path === '/startup' ||
     /^\/v1\/models(\/.+)?$/.test(path) ||
-    healthRoutes.some((route) => route === path)
+    healthRoutes.some((route) => route === path) ||
+    isDocRoute(path)
   return [
     ...(gets ? ['GET', 'HEAD'] : []),
     ...(path in generateRoutes || path in openaiRoutes || path === '/tokenize' ? ['POST'] : []),

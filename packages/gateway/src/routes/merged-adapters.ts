@@ -9,11 +9,23 @@ const WEIGHTS = { error: 'must have finite numbers as `weights`' }
 /** Only types; null means absent, as in all of `parameters`. */
 export const mergedAdaptersSchema = z.object(
   {
-    ids: z.array(z.string(IDS), IDS),
-    weights: z.array(z.number(WEIGHTS), WEIGHTS).nullish(),
-    merge_strategy: z.string({ error: 'must have a string as `merge_strategy`' }).nullish(),
-    density: z.number({ error: 'must have a finite number as `density`' }).nullish(),
-    majority_sign_method: z.string({ error: 'must have a string as `majority_sign_method`' }).nullish(),
+    ids: z.array(z.string(IDS), IDS).describe('At most eight adapters; one may come twice.'),
+    weights: z
+      .array(z.number(WEIGHTS), WEIGHTS)
+      .nullish()
+      .describe('One for each adapter; a negative one takes its effect away.'),
+    merge_strategy: z
+      .string({ error: 'must have a string as `merge_strategy`' })
+      .nullish()
+      .describe(`${mergeStrategies.join(', ')}; without one, linear.`),
+    density: z
+      .number({ error: 'must have a finite number as `density`' })
+      .nullish()
+      .describe('The share of values that is kept: above 0, at most 1. Needed for all strategies but linear.'),
+    majority_sign_method: z
+      .string({ error: 'must have a string as `majority_sign_method`' })
+      .nullish()
+      .describe(`${majoritySigns.join(' or ')}; without one, total.`),
   },
   { error: 'must be an object' },
 )

@@ -5,17 +5,20 @@ import { z } from 'zod'
 type Schema = string | Readonly<Record<string, unknown>>
 
 /** Taken as it is: a copy of a hostile one would cost as much as its thousands of keys. */
-const schemaText = z.custom<Schema>(
-  (value) => typeof value === 'string' || (typeof value === 'object' && value !== null && !Array.isArray(value)),
-  { error: 'must hold its schema or pattern as an object or a string' },
-)
+const schemaText = z
+  .custom<Schema>(
+    (value) => typeof value === 'string' || (typeof value === 'object' && value !== null && !Array.isArray(value)),
+    { error: 'must hold its schema or pattern as an object or a string' },
+  )
+  // For the OpenAPI document, which cannot look into a check.
+  .meta({ type: ['object', 'string'] })
 
 /** LoRAX and OpenAI at once: LoRAX has the schema beside the type, OpenAI in `json_schema`. */
 export const responseFormatSchema = z.object(
   {
-    type: z.string({ error: 'must have a type' }),
-    schema: schemaText.nullish(),
-    json_schema: z.object({ schema: schemaText.nullish() }).nullish(),
+    type: z.string({ error: 'must have a type' }).describe('`text`, `json_object` or `json_schema`.'),
+    schema: schemaText.nullish().describe('A JSON schema, where LoRAX has it.'),
+    json_schema: z.object({ schema: schemaText.nullish() }).nullish().describe('A JSON schema, where OpenAI has it.'),
   },
   { error: 'must be an object with a type' },
 )
@@ -23,7 +26,10 @@ export type ResponseFormat = z.infer<typeof responseFormatSchema>
 
 /** TGI's. */
 export const tgiGrammarSchema = z.object(
-  { type: z.string({ error: 'must have a type' }), value: schemaText },
+  {
+    type: z.string({ error: 'must have a type' }).describe('`json`, `json_schema` or `regex`.'),
+    value: schemaText.describe('A JSON schema, or a pattern for the whole text.'),
+  },
   { error: 'must be an object with a type and a value' },
 )
 export type TgiGrammar = z.infer<typeof tgiGrammarSchema>

@@ -15,10 +15,13 @@ interface NodeExchange {
   readonly outgoing: ServerResponse
 }
 
-const tokenizeSchema = z.object(
+export const tokenizeSchema = z.object(
   {
-    inputs: z.string({ error: 'must be a string' }),
-    add_special_tokens: z.boolean({ error: 'must be true or false' }).nullish(),
+    inputs: z.string({ error: 'must be a string' }).describe('The text.'),
+    add_special_tokens: z
+      .boolean({ error: 'must be true or false' })
+      .nullish()
+      .describe('Whether to add what a prompt begins with; true without it.'),
   },
   { error: 'the body must be a JSON object' },
 )

@@ -24,18 +24,28 @@ const message = z.object(
 )
 const anyObject = z.record(z.string(), z.unknown(), { error: 'must be an object' })
 
-const chatSchema = z.object({
+export const chatSchema = z.object({
   ...commonFields,
-  messages: z.array(message, { error: 'must be a list of messages' }).min(1, { error: 'must not be empty' }),
-  max_completion_tokens: positive.nullish(),
-  logprobs: flag.nullish(),
+  messages: z
+    .array(message, { error: 'must be a list of messages' })
+    .min(1, { error: 'must not be empty' })
+    .describe('The conversation.'),
+  max_completion_tokens: positive.nullish().describe('The newer word for `max_tokens`, and the stronger of the two.'),
+  logprobs: flag.nullish().describe('Answers with the log-probability of each token.'),
   top_logprobs: whole
     .min(0, { error: 'must not be negative' })
     .max(MAX_TOP_LOGPROBS, { error: `must be at most ${MAX_TOP_LOGPROBS}` })
-    .nullish(),
-  response_format: responseFormatSchema.nullish(),
-  tools: z.array(anyObject, { error: 'must be a list of objects' }).nullish(),
-  tool_choice: z.union([text, anyObject], { error: 'must be a string or an object' }).nullish(),
+    .nullish()
+    .describe('This many of the likeliest tokens beside each one; needs `logprobs`.'),
+  response_format: responseFormatSchema.nullish().describe('The form that the answer must have.'),
+  tools: z
+    .array(anyObject, { error: 'must be a list of objects' })
+    .nullish()
+    .describe('Functions that the model may call, as OpenAI describes them.'),
+  tool_choice: z
+    .union([text, anyObject], { error: 'must be a string or an object' })
+    .nullish()
+    .describe('Whether the tools are shown to the model: `auto` or `none`.'),
 })
 
 /** @throws ServingError `invalid_parameters` */

@@ -7,16 +7,19 @@ import { choiceCount, commonFields, flag, parseFields, text, whole } from './fie
 const MAX_LOGPROBS = 5
 
 const prompt = text.min(1, { error: 'must not be empty' })
-const completionSchema = z.object({
+export const completionSchema = z.object({
   ...commonFields,
-  prompt: z.union([prompt, z.array(prompt).min(1)], { error: 'must be a string or a list of strings, none of them empty' }),
-  best_of: choiceCount.nullish(),
-  echo: flag.nullish(),
+  prompt: z
+    .union([prompt, z.array(prompt).min(1)], { error: 'must be a string or a list of strings, none of them empty' })
+    .describe('One text, or several that are answered each.'),
+  best_of: choiceCount.nullish().describe('Runs each prompt this many times and answers with the `n` likeliest.'),
+  echo: flag.nullish().describe('Begins the text with the prompt.'),
   logprobs: whole
     .min(0, { error: 'must not be negative' })
     .max(MAX_LOGPROBS, { error: `must be at most ${MAX_LOGPROBS}` })
-    .nullish(),
-  suffix: text.nullish(),
+    .nullish()
+    .describe('The log-probability of each token and of this many of the likeliest.'),
+  suffix: text.nullish().describe('Not supported: anything but an empty text is refused.'),
 })
 
 /** @throws ServingError `invalid_parameters` */

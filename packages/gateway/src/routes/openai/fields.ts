@@ -14,18 +14,22 @@ const choiceCount = positive.max(limits.choices, { error: `must be at most ${lim
 export const stopField = z.union([text, z.array(text)], { error: 'must be a string or a list of strings' })
 
 export const commonFields = {
-  model: text.nullish(),
-  temperature: real.nullish(),
-  top_p: real.nullish(),
-  n: choiceCount.nullish(),
-  max_tokens: positive.nullish(),
-  stop: stopField.nullish(),
-  stream: flag.nullish(),
-  stream_options: z.object({ include_usage: flag.nullish() }, { error: 'must be an object' }).nullish(),
-  presence_penalty: real.nullish(),
-  frequency_penalty: real.nullish(),
+  model: text
+    .nullish()
+    .describe('The base model or an adapter: `name`, `name@3`, `name@sha256:…`. Empty, `dummy` and `tgi` mean the base model.'),
+  temperature: real.nullish().describe('0 is greedy; 1 without it.'),
+  top_p: real.nullish().describe('Samples among the likeliest tokens that have this share of the probability together.'),
+  n: choiceCount.nullish().describe('Answers to each prompt.'),
+  max_tokens: positive.nullish().describe('The most tokens to generate. Without it, as many as there is room for.'),
+  stop: stopField.nullish().describe('Texts that end the answer; they are not in it.'),
+  stream: flag.nullish().describe('Answers with events, the last of them `[DONE]`.'),
+  stream_options: z
+    .object({ include_usage: flag.nullish().describe('Counts the tokens in a last chunk.') }, { error: 'must be an object' })
+    .nullish(),
+  presence_penalty: real.nullish().describe('From -2 to 2, for a token that came before at all.'),
+  frequency_penalty: real.nullish().describe('From -2 to 2, for each time that a token came before.'),
   // Its digits come from the text of the body (seed-text.ts).
-  seed: real.nullish(),
+  seed: real.nullish().describe('A whole number of up to 64 bits; the same one gives the same answers.'),
   logit_bias: z
     .record(
       z.string().regex(/^(0|[1-9][0-9]{0,8})$/, { error: 'must have token ids as keys' }),
@@ -35,14 +39,15 @@ export const commonFields = {
     .refine((biases) => Object.keys(biases).length <= limits.logitBiases, {
       error: `must name at most ${limits.logitBiases} tokens`,
     })
-    .nullish(),
+    .nullish()
+    .describe('What to add to the logits of tokens, by their ids.'),
   // LoRAX's own.
-  top_k: whole.nullish(),
-  typical_p: real.nullish(),
-  repetition_penalty: real.nullish(),
-  ignore_eos_token: flag.nullish(),
-  adapter_source: text.nullish(),
-  api_token: text.nullish(),
+  top_k: whole.nullish().describe('Samples among this many of the likeliest tokens.'),
+  typical_p: real.nullish().describe('Typical sampling: above 0 and below 1.'),
+  repetition_penalty: real.nullish().describe('Above 1, tokens that came before become less likely. Must be positive.'),
+  ignore_eos_token: flag.nullish().describe('Goes on after the model says that it has ended.'),
+  adapter_source: text.nullish().describe('Where the adapter that `model` names is: `store` (the default) or `local`.'),
+  api_token: text.nullish().describe('Accepted because clients of LoRAX send it; nothing here needs it.'),
 } as const
 export type CommonFields = z.infer<z.ZodObject<typeof commonFields>>
 

@@ -1,0 +1,152 @@
+/** The OpenAPI 3.1 document, made from the schemas that validate requests and from the tables that say which error has which status. */
+import { type ErrorCode, ServingError } from '@quiver/protocol'
+import { z } from 'zod'
+import { toLoraxError } from '../lorax-envelope.ts'
+import { toOpenaiError } from '../openai/envelope.ts'
+import { type BodyName, bodySchemas, type RouteDescription, routeTable } from './route-table.ts'
+
+/** A JSON schema as it stands in the document. */
+export type JsonSchema = { readonly [keyword: string]: unknown }
+
+export interface Content {
+  readonly schema: JsonSchema
+  readonly example?: object
+}
+
+export interface DocumentedResponse {
+  readonly description: string
+  readonly headers?: Readonly<Record<string, { readonly description: string; readonly schema: JsonSchema }>>
+  readonly content?: Readonly<Record<string, Content>>
+}
+
+export interface Operation {
+  readonly operationId: string
+  readonly tags: readonly string[]
+  readonly summary: string
+  readonly description?: string
+  readonly parameters?: readonly {
+    readonly name: string
+    readonly in: 'path'
+    readonly required: true
+    readonly description: string
+    readonly schema: JsonSchema
+  }[]
+  readonly requestBody?: { readonly required: true; readonly content: Readonly<Record<string, Content>> }
+  readonly responses: Readonly<Record<string, DocumentedResponse>>
+}
+
+export interface OpenapiDocument {
+  readonly openapi: '3.1.1'
+  readonly info: { readonly title: string; readonly version: string; readonly description: string }
+  readonly servers: readonly { readonly url: string }[]
+  readonly tags: readonly { readonly name: string; readonly description: string }[]
+  readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>
+  readonly components: { readonly schemas: Readonly<Record<string, JsonSchema>> }
+}
+
+const tags = {
+  lorax: {
+    name: 'LoRAX and TGI',
+    description: 'For clients of LoRAX and of TGI. Null means absent, and unknown fields are ignored.',
+  },
+  openai: { name: 'OpenAI', description: 'For clients of OpenAI. Null means absent, and unknown fields are ignored.' },
+} as const
+
+const requestId = { description: "The client's own, or one that was made.", schema: { type: 'string' } }
+const retryAfter = { description: 'Seconds to wait.', schema: { type: 'integer' } }
+
+/** @param version of this program */
+export function openapiDocument(version: string): OpenapiDocument {
+  const paths: Record<string, Record<string, Operation>> = {}
+  for (const route of routeTable) paths[route.path] = { ...paths[route.path], [route.method]: operation(route) }
+  return {
+    openapi: '3.1.1',
+    info: {
+      title: 'Quiver',
+      version,
+      description: 'One base model with many LoRA adapters, for clients of LoRAX, TGI and OpenAI.',
+    },
+    servers: [{ url: '/' }],
+    tags: Object.values(tags),
+    paths,
+    components: { schemas: Object.fromEntries(Object.entries(bodySchemas).map(([name, schema]) => [name, jsonSchema(schema)])) },
+  }
+}
+
+/** What may be sent: a field with a default or a null is not required, and more fields than these are allowed. */
+function jsonSchema(schema: z.ZodType): JsonSchema {
+  const { $schema, ...rest } = z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' })
+  return rest
+}
+
+function operation(route: RouteDescription): Operation {
+  const { method, path, summary, description, pathParameters, request } = route
+  return {
+    operationId: [method, ...path.split(/[^A-Za-z0-9]+/).filter((part) => part !== '')].join('_'),
+    tags: [tags[route.family].name],
+    summary,
+    ...(description === undefined ? {} : { description }),
+    ...(pathParameters === undefined
+      ? {}
+      : {
+          parameters: Object.entries(pathParameters).map(([name, meaning]) => ({
+            name,
+            in: 'path' as const,
+            required: true as const,
+            description: meaning,
+            schema: { type: 'string' },
+          })),
+        }),
+    ...(request === undefined
+      ? {}
+      : {
+          requestBody: {
+            required: true,
+            content: { 'application/json': { schema: reference(request.body), example: request.example } },
+          },
+        }),
+    responses: { 200: success(route), ...failures(route) },
+  }
+}
+
+function success({ answers = [] }: RouteDescription): DocumentedResponse {
+  const content = answers.map(({ type, body, isList }) => {
+    const one = body === undefined ? { type: type === 'text/html' ? 'string' : 'object' } : reference(body)
+    return [type, { schema: isList === true ? { type: 'array', items: one, minItems: 1, maxItems: 1 } : one }] as const
+  })
+  const hasEvents = answers.some(({ type }) => type === 'text/event-stream')
+  return {
+    description: `The answer${hasEvents ? '. Of a stream, the schema is that of the JSON in each `data:`' : ''}`,
+    ...(content.length === 0 ? {} : { headers: { 'x-request-id': requestId }, content: Object.fromEntries(content) }),
+  }
+}
+
+/** By status; two codes may share one. */
+function failures({ family, failures: codes }: RouteDescription): Record<string, DocumentedResponse> {
+  const byStatus = Map.groupBy(
+    codes.map((code) => ({ code, ...envelope(family, code) })),
+    ({ status }) => status,
+  )
+  const body = reference(family === 'lorax' ? 'LoraxError' : 'OpenaiError')
+  const responses = [...byStatus].map(([status, errors]): [string, DocumentedResponse] => [
+    String(status),
+    {
+      description: [...new Set(errors.map(({ code }) => code))].join(', '),
+      headers: {
+        'x-request-id': requestId,
+        ...(errors.some((error) => error.retryAfter !== undefined) ? { 'retry-after': retryAfter } : {}),
+      },
+      content: { 'application/json': { schema: body, example: errors[0]?.body ?? {} } },
+    },
+  ])
+  return Object.fromEntries(responses)
+}
+
+function envelope(family: RouteDescription['family'], code: ErrorCode) {
+  const error = new ServingError(code, 'what went wrong, and what to change')
+  return family === 'lorax' ? toLoraxError(error) : toOpenaiError(error)
+}
+
+function reference(name: BodyName): JsonSchema {
+  return { $ref: `#/components/schemas/${name}` }
+}

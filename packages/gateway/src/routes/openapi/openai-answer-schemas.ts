@@ -1,0 +1,80 @@
+/** What `/v1/completions` and `/v1/chat/completions` answer, as schemas for the OpenAPI document. */
+import { z } from 'zod'
+
+const count = z.int().nonnegative()
+const finish = z.enum(['length', 'stop'])
+
+const usage = z.object({ prompt_tokens: count, completion_tokens: count, total_tokens: count })
+const streamUsage = usage.nullish().describe('With `stream_options.include_usage`: null but in the last chunk.')
+
+const head = { id: z.string(), created: count.describe('Seconds since 1970.'), model: z.string(), system_fingerprint: z.string() }
+
+const chatLogprob = {
+  token: z.string(),
+  logprob: z.number(),
+  bytes: z.array(count).nullable().describe('UTF-8; null where the token is a part of a character.'),
+}
+const chatLogprobs = z
+  .object({
+    content: z.array(z.object({ ...chatLogprob, top_logprobs: z.array(z.object(chatLogprob)) })),
+    refusal: z.null(),
+  })
+  .nullable()
+  .describe('With `logprobs`.')
+const completionLogprobs = z
+  .object({
+    tokens: z.array(z.string()),
+    token_logprobs: z.array(z.number().nullable()),
+    top_logprobs: z.array(z.record(z.string(), z.number()).nullable()),
+    text_offset: z.array(count),
+  })
+  .nullable()
+  .describe('With `logprobs`.')
+
+export const chatAnswer = z.object({
+  ...head,
+  object: z.literal('chat.completion'),
+  choices: z.array(
+    z.object({
+      index: count,
+      message: z.object({ role: z.literal('assistant'), content: z.string(), refusal: z.null() }),
+      logprobs: chatLogprobs,
+      finish_reason: finish,
+    }),
+  ),
+  usage,
+})
+
+export const chatChunk = z.object({
+  ...head,
+  object: z.literal('chat.completion.chunk'),
+  choices: z.array(
+    z.object({
+      index: count,
+      delta: z.object({
+        role: z.literal('assistant').optional().describe('In the first chunk of a choice.'),
+        content: z.string().optional(),
+        refusal: z.null().optional(),
+      }),
+      logprobs: chatLogprobs,
+      finish_reason: finish.nullable(),
+    }),
+  ),
+  usage: streamUsage,
+})
+
+const textChoice = { index: count, text: z.string(), logprobs: completionLogprobs }
+
+export const completionAnswer = z.object({
+  ...head,
+  object: z.literal('text_completion'),
+  choices: z.array(z.object({ ...textChoice, finish_reason: finish })),
+  usage,
+})
+
+export const completionChunk = z.object({
+  ...head,
+  object: z.literal('text_completion'),
+  choices: z.array(z.object({ ...textChoice, finish_reason: finish.nullable() })),
+  usage: streamUsage,
+})
