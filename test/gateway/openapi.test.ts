@@ -90,7 +90,12 @@ describe('an example', () => {
     expect(answered.status, answered.text).toBe(200)
     const answer = answers.find(({ type }) => type === String(answered.headers['content-type']).split(';')[0])
     if (answer?.body === undefined) throw new Error(`${path} answers ${answered.headers['content-type']}`)
-    const bodies = answer.type === 'text/event-stream' ? eventsOf(answered.text) : answer.isList ? answered.json : [answered.json]
+    const bodies =
+      answer.type === 'text/event-stream'
+        ? eventsOf(answered.text)
+        : answer.isList !== undefined
+          ? answered.json
+          : [answered.json]
     for (const body of bodies as unknown[]) expect(bodySchemas[answer.body].parse(body)).toEqual(body)
   })
 })

@@ -7,6 +7,7 @@ import { cors } from 'hono/cors'
 import { errorResponse, logFailure } from './error-response.ts'
 import { readRequestId } from './exchange.ts'
 import { answerGenerate, type GenerateMode } from './generate.ts'
+import { answerMetrics } from './metrics.ts'
 import { answerOpenai, type OpenaiDeps } from './openai/complete.ts'
 import { describeModel, listModels } from './openai/models.ts'
 import { openaiErrorResponse } from './openai/respond.ts'
@@ -52,6 +53,7 @@ export function createApp(deps: AppDeps): Hono<{ Bindings: HttpBindings }> {
   app.get('/startup', ({ env: { incoming, outgoing } }) => answerStartup(deps, { incoming, outgoing }))
   addModelRoutes(app, deps)
   for (const path of healthRoutes) app.get(path, () => answerHealth(deps))
+  app.get('/metrics', ({ env: { incoming } }) => answerMetrics(deps, incoming.headers.accept ?? '', requestIdOf(deps, incoming)))
   app.get('/info', ({ env }) => {
     const { info } = deps.workers
     const requestId = requestIdOf(deps, env.incoming)
@@ -120,6 +122,7 @@ async function answerHealth(deps: AppDeps): Promise<Response> {
 function allowedMethods(path: string): readonly string[] {
   const gets =
     path === '/info' ||
+    path === '/metrics' ||
     path === '/startup' ||
     /^\/v1\/models(\/.+)?$/.test(path) ||
     healthRoutes.some((route) => route === path) ||

@@ -22,7 +22,7 @@ export function docsPage(document: OpenapiDocument): DocsPage {
   })
   const links = operations.map(
     ({ path, method, operation }) =>
-      `<li><a href="#${operation.operationId}">${badge(method)} <code>${escapeHtml(path)}</code></a> ${rich(operation.summary)}</li>`,
+      `<li><a href="#${operation.operationId}">${badge(method)} <code>${escapeHtml(path)}</code></a> <span>${rich(operation.summary)}</span></li>`,
   )
   const schemas = Object.entries(components.schemas).map(
     ([name, schema]) =>
@@ -78,7 +78,8 @@ function table(schema: Content['schema']): string {
 
 function bodyLink(schema: Content['schema']): string {
   const items = schema['items']
-  if (typeof items === 'object' && items !== null) return `list of one ${bodyLink(items as Content['schema'])}`
+  if (typeof items === 'object' && items !== null)
+    return `list${schema['maxItems'] === 1 ? ' of one' : ''} ${bodyLink(items as Content['schema'])}`
   const { $ref } = schema
   if (typeof $ref !== 'string') return ''
   const name = $ref.slice($ref.lastIndexOf('/') + 1)

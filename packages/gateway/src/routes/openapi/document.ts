@@ -111,8 +111,9 @@ function operation(route: RouteDescription): Operation {
 
 function success({ answers = [] }: RouteDescription): DocumentedResponse {
   const content = answers.map(({ type, body, isList }) => {
-    const one = body === undefined ? { type: type === 'text/html' ? 'string' : 'object' } : reference(body)
-    return [type, { schema: isList === true ? { type: 'array', items: one, minItems: 1, maxItems: 1 } : one }] as const
+    const one = body === undefined ? { type: type.startsWith('text/') ? 'string' : 'object' } : reference(body)
+    const bounds = isList === 'of one' ? { minItems: 1, maxItems: 1 } : {}
+    return [type, { schema: isList === undefined ? one : { type: 'array', items: one, ...bounds } }] as const
   })
   const hasEvents = answers.some(({ type }) => type === 'text/event-stream')
   return {

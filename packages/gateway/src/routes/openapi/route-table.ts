@@ -50,9 +50,9 @@ export interface RouteDescription {
   readonly request?: { readonly body: BodyName; readonly example: object }
   /** Of status 200, by content type. Without any, the answer has no body. */
   readonly answers?: readonly {
-    readonly type: 'application/json' | 'text/event-stream' | 'text/html'
+    readonly type: 'application/json' | 'text/event-stream' | 'text/html' | 'text/plain'
     readonly body?: BodyName
-    readonly isList?: true
+    readonly isList?: 'of one' | 'of any'
   }[]
   readonly failures: readonly ErrorCode[]
 }
@@ -76,7 +76,7 @@ const generateRoutes = (
 ).map(([path, summary, example]): RouteDescription => {
   const whole = { type: 'application/json', body: 'GenerateAnswer' } as const
   const events = { type: 'text/event-stream', body: 'GenerateEvent' } as const
-  const compat = [{ ...whole, isList: true }, events] as const
+  const compat = [{ ...whole, isList: 'of one' }, events] as const
   return {
     method: 'post',
     path,
@@ -172,6 +172,15 @@ const otherRoutes: readonly RouteDescription[] = [
     summary: 'Generates one token, to see whether that works',
     description: 'Every failure is 500.',
     failures: ['internal'],
+  },
+  {
+    method: 'get',
+    path: '/metrics',
+    family: 'lorax',
+    summary: 'Counts and times for Prometheus',
+    description: 'The same as JSON for who accepts `application/json`.',
+    answers: [{ type: 'text/plain' }, { type: 'application/json', isList: 'of any' }],
+    failures: [],
   },
   ...['/openapi.json', '/api-doc/openapi.json'].map(
     (path): RouteDescription => ({
