@@ -252,6 +252,7 @@ describe('failures of a run', () => {
     invalid_request: [422, 'validation', /^Input validation error: why$/],
     unauthenticated: [401, 'unauthenticated', /^why$/],
     forbidden: [424, 'generation', /^Request failed during generation: Server error: why$/],
+    missing_right: [403, 'missing_right', /^why$/],
     adapter_not_found: [424, 'generation', /^Request failed during generation: Server error: why$/],
     adapter_invalid: [424, 'generation', /^Request failed during generation: Server error: why$/],
     adapter_unavailable: [424, 'generation', /^Request failed during generation: Server error: why$/],

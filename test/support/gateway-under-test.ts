@@ -5,6 +5,7 @@ import {
   createGateway,
   type Gateway,
   type GatewayConfig,
+  type GatewayDeps,
   type Manifest,
   SoleWorker,
   systemClock,
@@ -35,6 +36,10 @@ export const sqlDigest = 'b'.repeat(64) as AdapterDigest
 
 /** Knows one adapter, `text-to-sql`. */
 export const smallCatalogue = {
+  visibleTo: () => smallView,
+}
+
+const smallView = {
   resolve(name: string) {
     if (name === 'text-to-sql') return { name: name as AdapterName, digest: sqlDigest }
     throw new ServingError('adapter_not_found', `Adapter '${name}' is not known here. There are: text-to-sql.`)
@@ -57,6 +62,7 @@ export const smallCatalogue = {
 
 export async function startGateway(
   config: Partial<GatewayConfig> & { patienceMs?: number; withoutWorker?: true } = {},
+  deps: Partial<GatewayDeps> = {},
 ): Promise<GatewayUnderTest> {
   const clock = systemClock()
   const agent = new Agent()
@@ -74,6 +80,7 @@ export async function startGateway(
       log: (level, message) => log.push({ level, message }),
       drawSeed: () => 42,
       newId: () => `id-${ids++}`,
+      ...deps,
     },
   )
   const { url } = await gateway.listen()

@@ -59,12 +59,33 @@ async function exitCodeOf(args: readonly string[], log: Logger): Promise<number>
     process.stdout.write(configText(read))
     return 0
   })
+  addKeysCommands(program, surroundings)
   try {
     await program.parseAsync([...args], { from: 'user' })
     return exitCode
   } catch (error) {
     return exitCodeFor(error, log)
   }
+}
+
+function addKeysCommands(program: Command, surroundings: Surroundings): void {
+  const io = { stdout: process.stdout, stderr: process.stderr, now: () => new Date() }
+  const group = program.command('keys').description('API keys: makes, lists and revokes them').exitOverride()
+  const command = (usage: string, text: string) =>
+    group.command(usage).description(text).exitOverride().option('--keys <file>', 'file of API keys (QUIVER_KEYS)')
+  const fileOf = ({ keys }: Flags) => readConfig({ keys }, surroundings).config.keys
+  command('create', 'adds a key and prints its secret, for the only time')
+    .requiredOption('--tenant <name>', 'whose key it is')
+    .option('--rights <list>', 'generate, publish, admin; several are joined by commas', 'generate')
+    .action(async (flags: Flags & { readonly tenant: string; readonly rights: string }) =>
+      (await import('./keys-command.ts')).createKey(fileOf(flags), flags.tenant, flags.rights, io),
+    )
+  command('list', 'prints id, tenant, rights and date of each key').action(async (flags: Flags) =>
+    (await import('./keys-command.ts')).listKeys(fileOf(flags), io),
+  )
+  command('revoke <id>', 'makes a key wrong from the next request on').action(async (id: string, flags: Flags) =>
+    (await import('./keys-command.ts')).revokeKey(fileOf(flags), id, io),
+  )
 }
 
 function addOptions(command: Command, surroundings: Surroundings, isServe: boolean): void {

@@ -3,11 +3,12 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import { stat } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { FolderStore } from '@quiver/cache/store'
-import { Catalogue, connectWorker, createGateway, SoleWorker, systemClock, workerAgent } from '@quiver/gateway'
+import { Catalogue, connectWorker, createGateway, Keyring, SoleWorker, systemClock, workerAgent } from '@quiver/gateway'
 import { type Logger, ServingError } from '@quiver/protocol'
 import manifest from '../package.json' with { type: 'json' }
 import { type Config, toEnvironment } from './config.ts'
 import { publishExamples } from './example-adapters.ts'
+import { isLoopback } from './loopback.ts'
 import { progressReport } from './progress-report.ts'
 import { readyText } from './ready-text.ts'
 import { onStopSignals } from './stop-signals.ts'
@@ -48,6 +49,12 @@ export async function serve(config: Config, io: ServeIo): Promise<number> {
   for (const root of await missingFolders(config.localRoots)) {
     io.stderr.write(`QUIVER_LOCAL_ROOTS names ${root}, which is not a folder here: adapters below it are refused.\n`)
   }
+  if (config.keys === '' && !isLoopback(config.host)) {
+    io.stderr.write(
+      `${config.host} can be reached from other machines and no API keys are set: whoever reaches the port may use it (--keys, docs/keys.md).\n`,
+    )
+  }
+  const keys = config.keys === '' ? undefined : Keyring.open(config.keys, log)
   const store = await openStore(config)
   const catalogue = new Catalogue(store)
   const gateway = createGateway(
@@ -55,6 +62,7 @@ export async function serve(config: Config, io: ServeIo): Promise<number> {
     {
       workers,
       catalogue,
+      ...(keys === undefined ? {} : { keys }),
       clock,
       now: () => new Date(),
       log,
@@ -98,7 +106,7 @@ export async function serve(config: Config, io: ServeIo): Promise<number> {
     const first = await Promise.race([supervisor.start().then(() => 'ready'), stopped.then(() => 'stopped')])
     if (first === 'ready' && workers.info !== undefined) {
       gateway.open()
-      io.stdout.write(readyText({ url, info: workers.info, adapters: catalogue.names() }))
+      io.stdout.write(readyText({ url, info: workers.info, adapters: catalogue.names(), wantsKey: keys !== undefined }))
       await stopped
     }
     return 0

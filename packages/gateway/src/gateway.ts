@@ -2,6 +2,7 @@ import { createServer, type Server } from 'node:http'
 import type { Socket } from 'node:net'
 import { getRequestListener, RequestError } from '@hono/node-server'
 import { type Logger, limits, ServingError } from '@quiver/protocol'
+import type { KeySource } from './auth/guard.ts'
 import type { Catalogue } from './catalogue/catalogue.ts'
 import type { TimerClock } from './clock.ts'
 import { GatewayMetrics } from './metrics/gateway-metrics.ts'
@@ -34,7 +35,9 @@ export interface ReadTimes {
 
 export interface GatewayDeps {
   readonly workers: WorkerSource
-  readonly catalogue: Pick<Catalogue, 'resolve' | 'latest' | 'names'>
+  readonly catalogue: Pick<Catalogue, 'visibleTo'>
+  /** Absent: no key is needed. */
+  readonly keys?: KeySource
   readonly clock: TimerClock
   /** Wall clock, for the times that answers state. */
   readonly now: () => Date

@@ -1,4 +1,7 @@
-export { Catalogue } from './catalogue/catalogue.ts'
+export { type ApiKey, makeKey, type Right, rights } from './auth/api-key.ts'
+export { Keyring } from './auth/keyring.ts'
+export { changeKeys, readKeys } from './auth/keys-file.ts'
+export { Catalogue, type CatalogueView } from './catalogue/catalogue.ts'
 export type { Manifest } from './catalogue/manifest.ts'
 export { type Publication, publishAdapter } from './catalogue/publish.ts'
 export { systemClock, type TimerClock } from './clock.ts'

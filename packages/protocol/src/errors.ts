@@ -6,6 +6,7 @@ export const httpStatus = {
   invalid_request: 400,
   unauthenticated: 401,
   forbidden: 403,
+  missing_right: 403,
   adapter_not_found: 404,
   not_found: 404,
   method_not_allowed: 405,

@@ -1,3 +1,4 @@
+export { withFileLock } from './file-lock.ts'
 export { FolderStore } from './folder-store.ts'
 export type { ByteRange, GetOptions, ListOptions, ObjectEntry, ObjectStore, PutOptions, StoredObject } from './object-store.ts'
 export { isStoreKey } from './store-key.ts'

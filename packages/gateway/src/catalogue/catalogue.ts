@@ -7,6 +7,16 @@ const MANIFEST_BYTES = 64 * 1024
 /** Names that an answer about an unknown adapter mentions. */
 const NAMES_SHOWN = 8
 
+/** The part of the catalogue that one tenant may know of. */
+export interface CatalogueView {
+  /** As `Catalogue.resolve`. A private adapter of another tenant is one that does not exist. */
+  resolve(text: string): { readonly name: AdapterName; readonly digest: AdapterDigest }
+  latest(name: string): Manifest | undefined
+  names(): readonly string[]
+}
+
+const everything = () => true
+
 /**
  * Which adapters there are. The truth is the manifests in the object store, each written once and never changed; this is
  * the copy in memory that requests are answered from. A name alone means its latest version.
@@ -36,12 +46,13 @@ export class Catalogue {
    * The version that `name`, `name@latest`, `name@3` or `name@sha256:…` means now. A lookup in memory: no store is asked, whatever the name.
    * @throws ServingError `invalid_request` for what cannot be a name, `adapter_not_found`
    */
-  resolve(text: string): { readonly name: AdapterName; readonly digest: AdapterDigest } {
+  resolve(text: string, isVisible: (manifest: Manifest) => boolean = everything): ReturnType<CatalogueView['resolve']> {
     const { name, version } = parseAdapterReference(text)
-    const latest = this.#latest.get(name)
-    if (latest === undefined) throw new ServingError('adapter_not_found', `Adapter '${name}' is not known here. ${this.#offer()}`)
+    const latest = this.#latestOf(name, isVisible)
+    if (latest === undefined)
+      throw new ServingError('adapter_not_found', `Adapter '${name}' is not known here. ${this.#offer(isVisible)}`)
     const manifest = this.#version(latest, version)
-    if (manifest !== undefined) return { name, digest: manifest.digest }
+    if (manifest !== undefined && isVisible(manifest)) return { name, digest: manifest.digest }
     throw new ServingError(
       'adapter_not_found',
       `Adapter '${name}' has no version '${text.slice(name.length + 1)}' here. Its latest is ${latest.version}.`,
@@ -54,7 +65,17 @@ export class Catalogue {
 
   /** Ascending by code unit. */
   names(): readonly string[] {
-    return [...this.#latest.keys()].sort()
+    return this.#namesOf(everything)
+  }
+
+  /** What a tenant sees: the public adapters and its own. It follows every change. */
+  visibleTo(tenant: string): CatalogueView {
+    const isVisible = (manifest: Manifest) => manifest.tenant === undefined || manifest.tenant === tenant
+    return {
+      resolve: (text) => this.resolve(text, isVisible),
+      latest: (name) => this.#latestOf(name, isVisible),
+      names: () => this.#namesOf(isVisible),
+    }
   }
 
   /**
@@ -64,6 +85,17 @@ export class Catalogue {
   async add(manifest: Manifest): Promise<void> {
     await this.#store.put(manifestKey(manifest.name, manifest.version), encodeManifest(manifest), { ifNoneMatch: '*' })
     this.#remember(manifest)
+  }
+
+  #namesOf(isVisible: (manifest: Manifest) => boolean): readonly string[] {
+    return [...this.#latest.keys()].filter((name) => this.#latestOf(name, isVisible) !== undefined).sort()
+  }
+
+  #latestOf(name: string, isVisible: (manifest: Manifest) => boolean): Manifest | undefined {
+    const latest = this.#latest.get(name)
+    if (latest === undefined || isVisible(latest)) return latest
+    const visible = [...(this.#versions.get(name)?.values() ?? [])].filter(isVisible)
+    return visible.toSorted((a, b) => b.version - a.version)[0]
   }
 
   #version(latest: Manifest, wanted: AdapterReference['version']): Manifest | undefined {
@@ -86,8 +118,8 @@ export class Catalogue {
     if (known === undefined || known.version < manifest.version) this.#latest.set(manifest.name, manifest)
   }
 
-  #offer(): string {
-    const names = this.names()
+  #offer(isVisible: (manifest: Manifest) => boolean): string {
+    const names = this.#namesOf(isVisible)
     if (names.length === 0) return 'No adapter has been published on this server.'
     const more = names.length > NAMES_SHOWN ? ` and ${names.length - NAMES_SHOWN} more` : ''
     return `There are: ${names.slice(0, NAMES_SHOWN).join(', ')}${more}.`

@@ -7,6 +7,7 @@ import {
   ServingError,
 } from '@quiver/protocol'
 import { z } from 'zod'
+import { tenantSchema } from '../auth/api-key.ts'
 
 /** One immutable version of an adapter, as the store keeps it. */
 export interface Manifest {
@@ -22,6 +23,8 @@ export interface Manifest {
   readonly bytes: number
   /** ISO 8601, UTC. */
   readonly createdAt: string
+  /** To whom alone it is visible; absent: to everybody. */
+  readonly tenant?: string | undefined
 }
 
 /** Every key of the catalogue starts with this. */
@@ -37,6 +40,7 @@ const manifestSchema = z.object({
   modules: z.array(z.enum(moduleNames)),
   bytes: count,
   createdAt: z.iso.datetime(),
+  tenant: tenantSchema.optional(),
 })
 
 /** `/` in a name is written `@`, which no name has: every name is one segment, and no name is the start of another. */

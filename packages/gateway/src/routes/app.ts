@@ -4,6 +4,8 @@ import type { HttpBindings } from '@hono/node-server'
 import { ServingError } from '@quiver/protocol'
 import { Hono } from 'hono'
 import { cors } from 'hono/cors'
+import { type Caller, type CallerVariables, callerLog, guard, type KeySource } from '../auth/guard.ts'
+import type { Catalogue } from '../catalogue/catalogue.ts'
 import { errorResponse, logFailure } from './error-response.ts'
 import { readRequestId } from './exchange.ts'
 import { answerGenerate, type GenerateMode } from './generate.ts'
@@ -17,8 +19,16 @@ import { answerStartup, answerTokenize } from './tokenize.ts'
 
 export type Phase = 'starting' | 'open' | 'draining'
 
-export interface AppDeps extends OpenaiDeps {
+export interface AppDeps extends Omit<OpenaiDeps, 'tenant' | 'catalogue'> {
   readonly phase: () => Phase
+  readonly catalogue: Pick<Catalogue, 'visibleTo'>
+  /** Absent: no key is needed. */
+  readonly keys?: KeySource
+}
+
+interface AppEnv {
+  readonly Bindings: HttpBindings
+  readonly Variables: CallerVariables
 }
 
 /** How long a worker may take to say that it is well. */
@@ -33,24 +43,31 @@ const generateRoutes: Readonly<Record<string, GenerateMode>> = {
 const openaiRoutes = { '/v1/completions': 'completion', '/v1/chat/completions': 'chat' } as const
 const healthRoutes = ['/', '/health', '/ping'] as const
 
-export function createApp(deps: AppDeps): Hono<{ Bindings: HttpBindings }> {
-  const app = new Hono<{ Bindings: HttpBindings }>()
-  app.use(cors({ origin: '*', allowMethods: ['GET', 'POST'], allowHeaders: ['content-type'] }))
+export function createApp(deps: AppDeps): Hono<AppEnv> {
+  const app = new Hono<AppEnv>()
+  app.use(cors({ origin: '*', allowMethods: ['GET', 'POST'], allowHeaders: ['content-type', 'authorization', 'x-api-key'] }))
+  app.use(
+    guard({ ...deps, refuse: (c, error, headers) => respond(c.req.path)(error, requestIdOf(deps, c.env.incoming), headers) }),
+  )
   for (const [path, mode] of Object.entries(generateRoutes)) {
-    app.post(path, ({ env: { incoming, outgoing } }) => {
-      if (deps.phase() !== 'draining') return answerGenerate(deps, mode, { incoming, outgoing })
+    app.post(path, ({ env: { incoming, outgoing }, var: { caller } }) => {
+      if (deps.phase() !== 'draining') return answerGenerate(depsFor(deps, caller), mode, { incoming, outgoing })
       // Only a connection from before can bring it; the next one goes elsewhere.
       return errorResponse(draining(), requestIdOf(deps, incoming), { connection: 'close' })
     })
   }
   for (const [path, kind] of Object.entries(openaiRoutes)) {
-    app.post(path, ({ env: { incoming, outgoing } }) => {
-      if (deps.phase() !== 'draining') return answerOpenai(deps, kind, { incoming, outgoing })
+    app.post(path, ({ env: { incoming, outgoing }, var: { caller } }) => {
+      if (deps.phase() !== 'draining') return answerOpenai(depsFor(deps, caller), kind, { incoming, outgoing })
       return openaiErrorResponse(draining(), requestIdOf(deps, incoming), { connection: 'close' })
     })
   }
-  app.post('/tokenize', ({ env: { incoming, outgoing } }) => answerTokenize(deps, { incoming, outgoing }))
-  app.get('/startup', ({ env: { incoming, outgoing } }) => answerStartup(deps, { incoming, outgoing }))
+  app.post('/tokenize', ({ env: { incoming, outgoing }, var: { caller } }) =>
+    answerTokenize(depsFor(deps, caller), { incoming, outgoing }),
+  )
+  app.get('/startup', ({ env: { incoming, outgoing }, var: { caller } }) =>
+    answerStartup(depsFor(deps, caller), { incoming, outgoing }),
+  )
   addModelRoutes(app, deps)
   for (const path of healthRoutes) app.get(path, () => answerHealth(deps))
   app.get('/metrics', ({ env: { incoming } }) => answerMetrics(deps, incoming.headers.accept ?? '', requestIdOf(deps, incoming)))
@@ -81,18 +98,26 @@ export function createApp(deps: AppDeps): Hono<{ Bindings: HttpBindings }> {
 }
 
 /** `GET /v1/models` and one of them, whose id may have slashes. */
-function addModelRoutes(app: Hono<{ Bindings: HttpBindings }>, deps: AppDeps): void {
+function addModelRoutes(app: Hono<AppEnv>, deps: AppDeps): void {
   const startedAt = deps.now()
-  const source = () => {
+  const source = (caller: Caller) => {
     const { info } = deps.workers
     if (info === undefined) throw new ServingError('not_ready', 'The model is still being loaded')
-    return { info, catalogue: deps.catalogue, startedAt }
+    return { info, catalogue: deps.catalogue.visibleTo(caller.tenant), startedAt }
   }
   const headers = (incoming: IncomingMessage) => ({ 'x-request-id': requestIdOf(deps, incoming) })
-  app.get('/v1/models', ({ env }) => Response.json(listModels(source()), { headers: headers(env.incoming) }))
-  app.get('/v1/models/:id{.+}', ({ env, req }) =>
-    Response.json(describeModel(req.param('id'), source()), { headers: headers(env.incoming) }),
+  app.get('/v1/models', ({ env, var: { caller } }) =>
+    Response.json(listModels(source(caller)), { headers: headers(env.incoming) }),
   )
+  app.get('/v1/models/:id{.+}', ({ env, req, var: { caller } }) =>
+    Response.json(describeModel(req.param('id'), source(caller)), { headers: headers(env.incoming) }),
+  )
+}
+
+/** What a request is answered with: the caller's tenant, what it may see, and a log that says whose request it was. */
+function depsFor(deps: AppDeps, caller: Caller): OpenaiDeps {
+  const { tenant } = caller
+  return { ...deps, tenant, catalogue: deps.catalogue.visibleTo(tenant), log: callerLog(deps.log, caller) }
 }
 
 function requestIdOf(deps: AppDeps, { headers }: IncomingMessage): string {

@@ -25,6 +25,7 @@ const adapterFailure: Row = { status: 424, type: 'generation', text: generation 
 const rows = {
   invalid_request: { status: 400, type: 'invalid_request', text: same },
   unauthenticated: { status: 401, type: 'unauthenticated', text: same },
+  missing_right: { status: 403, type: 'missing_right', text: same },
   forbidden: adapterFailure,
   adapter_not_found: adapterFailure,
   adapter_invalid: adapterFailure,

@@ -1,5 +1,5 @@
 import { type AdapterRef, type MemberRef, type RunRequest, type SamplingParameters, ServingError } from '@quiver/protocol'
-import type { Catalogue } from '../catalogue/catalogue.ts'
+import type { CatalogueView } from '../catalogue/catalogue.ts'
 import { adapterSource, isAdapterNamed } from './adapter-source.ts'
 import { stopSequences } from './generate-checks.ts'
 import type { GenerateBody, GenerateParameters } from './generate-schema.ts'
@@ -13,7 +13,10 @@ export interface RunContext {
   /** Draws the seed of a request that samples without one: a whole number below 2^53. */
   readonly drawSeed: () => number
   readonly deadlineMs: number
-  readonly catalogue: Pick<Catalogue, 'resolve'>
+  /** For whom the run is. */
+  readonly tenant: string
+  /** What that tenant may use. */
+  readonly catalogue: Pick<CatalogueView, 'resolve'>
 }
 
 /**
@@ -24,8 +27,7 @@ export function toRunRequest(body: GenerateBody, context: RunContext): RunReques
   const { parameters } = body
   return {
     requestId: context.requestId,
-    // One tenant until there are keys.
-    tenant: 'default',
+    tenant: context.tenant,
     adapter: adapterRef(parameters, context.catalogue),
     // A lone surrogate is not text; tokenizers and UTF-8 take the replacement character for it.
     prompt: { kind: 'text', text: body.inputs.toWellFormed() },

@@ -1,6 +1,6 @@
 /** From a request whose types are right to a run at a worker. */
 import { type Logger, type RunEvent, type RunRequest, ServingError, type WorkerInfo } from '@quiver/protocol'
-import type { Catalogue } from '../catalogue/catalogue.ts'
+import type { CatalogueView } from '../catalogue/catalogue.ts'
 import type { TimerClock } from '../clock.ts'
 import type { GatewayMetrics } from '../metrics/gateway-metrics.ts'
 import type { Permits } from '../permits.ts'
@@ -13,7 +13,10 @@ import { toRunRequest } from './run-request.ts'
 
 export interface GenerateDeps {
   readonly workers: WorkerSource
-  readonly catalogue: Pick<Catalogue, 'resolve' | 'latest' | 'names'>
+  /** For whom the request is answered. */
+  readonly tenant: string
+  /** What that tenant may use. */
+  readonly catalogue: CatalogueView
   readonly permits: Permits
   readonly metrics: GatewayMetrics
   readonly clock: TimerClock
@@ -67,6 +70,7 @@ export function startRun(deps: GenerateDeps, generation: Generation, firstChecks
       seed,
       drawSeed: deps.drawSeed,
       deadlineMs: exchange.remainingMs(),
+      tenant: deps.tenant,
       catalogue: deps.catalogue,
     })
     const runId = `${exchange.requestId}.${deps.newId()}`.slice(0, 120)

@@ -59,6 +59,7 @@ export async function answerOpenai(
       seed: givenSeed(json.text, request),
       drawSeed: deps.drawSeed,
       deadlineMs: exchange.remainingMs(),
+      tenant: deps.tenant,
       catalogue: deps.catalogue,
     })
     const validationMs = clock.nowMs() - exchange.arrivedAtMs

@@ -1,5 +1,5 @@
 import { ServingError, type WorkerInfo } from '@quiver/protocol'
-import type { Catalogue } from '../../catalogue/catalogue.ts'
+import type { CatalogueView } from '../../catalogue/catalogue.ts'
 
 /** What clients send that have to name a model and know none: huggingface_hub and those made for TGI. */
 const BASE_NAMES: ReadonlySet<string> = new Set(['', 'dummy', 'tgi'])
@@ -11,7 +11,7 @@ const BASE_NAMES: ReadonlySet<string> = new Set(['', 'dummy', 'tgi'])
  */
 export function adapterIdOf(
   model: string,
-  { info, catalogue, isInCatalogue }: { info: WorkerInfo; catalogue: Pick<Catalogue, 'resolve'>; isInCatalogue: boolean },
+  { info, catalogue, isInCatalogue }: { info: WorkerInfo; catalogue: Pick<CatalogueView, 'resolve'>; isInCatalogue: boolean },
 ): string | undefined {
   if (BASE_NAMES.has(model) || model === info.model.id) return undefined
   if (!isInCatalogue) return model

@@ -1,6 +1,6 @@
 /** `GET /v1/models`: the base model and every adapter. */
 import { ServingError, type WorkerInfo } from '@quiver/protocol'
-import type { Catalogue } from '../../catalogue/catalogue.ts'
+import type { CatalogueView } from '../../catalogue/catalogue.ts'
 
 export interface ModelCard {
   readonly id: string
@@ -16,7 +16,7 @@ export interface ModelCard {
 
 export interface ModelSource {
   readonly info: WorkerInfo
-  readonly catalogue: Pick<Catalogue, 'latest' | 'names'>
+  readonly catalogue: Pick<CatalogueView, 'latest' | 'names'>
   readonly startedAt: Date
 }
 

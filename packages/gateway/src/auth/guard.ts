@@ -1,0 +1,80 @@
+/** Stands before every route: nothing is done, and no body read, for a request that may not be made. */
+import { type Logger, ServingError } from '@quiver/protocol'
+import type { Context, MiddlewareHandler } from 'hono'
+import { matchedRoutes } from 'hono/route'
+import type { ApiKey } from './api-key.ts'
+import { type Access, routeAccess } from './route-rights.ts'
+
+/** Where keys are known; `Keyring` is one. */
+export interface KeySource {
+  identify(secret: string): ApiKey | undefined
+}
+
+/** For whom a request is answered. */
+export interface Caller {
+  readonly tenant: string
+  /** Absent when the server has no keys. */
+  readonly keyId?: string
+}
+
+/** Who calls a server that has no keys. No adapter is private to it. */
+export const anyone: Caller = { tenant: 'default' }
+
+export type CallerVariables = { readonly caller: Caller }
+
+export interface GuardDeps {
+  /** Absent: every route is open. */
+  readonly keys?: KeySource
+  readonly log: Logger
+  readonly refuse: (c: Context, error: ServingError, headers: Record<string, string>) => Response
+}
+
+/**
+ * 401 for a wrong or missing key, always in the same words; 403 for a key without the route's right. A path without a route
+ * and a route without a row of the table are the same to a key's owner, and 401 to everybody else.
+ */
+export function guard({ keys, log, refuse }: GuardDeps): MiddlewareHandler<{ Variables: CallerVariables }> {
+  return async (c, next) => {
+    c.set('caller', anyone)
+    if (keys === undefined) return await next()
+    const access = accessOf(c)
+    if (access === 'open') return await next()
+    const key = keys.identify(shownKey(c.req.raw.headers) ?? '')
+    if (key === undefined) {
+      log('debug', 'a request without a valid key was refused', { path: c.req.path.slice(0, 80) })
+      return refuse(c, unauthenticated(), { 'www-authenticate': 'Bearer' })
+    }
+    if (access === undefined) return await c.notFound()
+    if (access !== 'key' && !key.rights.includes(access)) {
+      log('debug', 'a key without the right was refused', { keyId: key.id, tenant: key.tenant, right: access })
+      return refuse(c, new ServingError('missing_right', `This API key does not have the right '${access}'`), {})
+    }
+    c.set('caller', { tenant: key.tenant, keyId: key.id })
+    return await next()
+  }
+}
+
+function accessOf(c: Context): Access | undefined {
+  const route = matchedRoutes(c).find(({ path }) => path !== '/*')
+  return route === undefined ? undefined : routeAccess.get(`${route.method} ${route.path}`)
+}
+
+/** `Authorization: Bearer …`, or else `x-api-key`. */
+function shownKey(headers: Headers): string | undefined {
+  const bearer = /^bearer +(\S+)$/i.exec(headers.get('authorization') ?? '')?.[1]
+  return bearer ?? headers.get('x-api-key') ?? undefined
+}
+
+function unauthenticated(): ServingError {
+  return new ServingError(
+    'unauthenticated',
+    'This server wants a valid API key: send it as `Authorization: Bearer` and the key, or as `x-api-key`',
+  )
+}
+
+/** Makes everything done for a request say for whom. */
+export function callerLog(log: Logger, caller: Caller): Logger {
+  if (caller.keyId === undefined) return log
+  const who = { tenant: caller.tenant, keyId: caller.keyId }
+  return (level, message, context) => log(level, message, { ...context, ...who })
+}
