@@ -68,6 +68,11 @@ describe('the ready lines', () => {
     expect(JSON.parse(body ?? '')).toMatchObject({ parameters: { adapter_id: 'text-to-sql' } })
   })
 
+  test('with API keys the command has a place for one', () => {
+    const shown = readyText({ url: 'http://127.0.0.1:8080', info: scriptedInfo, adapters: [], wantsKey: true })
+    expect(shown).toContain('/generate -H "authorization: Bearer $QUIVER_KEY" -H ')
+  })
+
   test('without the example adapters show a plain prompt', () => {
     expect(text([])).toContain('"inputs":"Once upon a time"')
     expect(text([])).toContain('adapters  none yet')

@@ -15,7 +15,7 @@ export interface KeysIo {
  * @throws ServingError `invalid_request`
  */
 export async function createKey(file: string, tenant: string, granted: string, { stdout, stderr, now }: KeysIo): Promise<void> {
-  const { secret, entry } = makeKey({ tenant, rights: parseRights(granted) }, { randomBytes, now })
+  const { secret, entry } = makeKey({ tenant, rights: parseRights(granted) }, { drawBytes: randomBytes, now })
   await changeKeys(requireFile(file), randomUUID, (keys) => [...keys, entry])
   stderr.write(`Key ${entry.id} of tenant ${tenant}. It is shown this once, only its hash is kept:\n`)
   stdout.write(`${secret}\n`)

@@ -23,7 +23,7 @@ const secrets: Record<string, string> = {}
 const lines: string[] = []
 
 async function addKey(name: string, tenant: string, rights: readonly Right[]): Promise<string> {
-  const { secret, entry } = makeKey({ tenant, rights }, { randomBytes, now })
+  const { secret, entry } = makeKey({ tenant, rights }, { drawBytes: randomBytes, now })
   await changeKeys(file, randomUUID, (keys) => [...keys, entry])
   secrets[name] = secret
   return entry.id
@@ -167,6 +167,14 @@ describe('a right key', () => {
     const openai = await under.post('/v1/chat/completions', { messages: [] }, bearer('publisher'))
     expect(openai.status).toBe(403)
     expect(openai.json).toMatchObject({ error: { type: 'permission_error', code: 'missing_right' } })
+  })
+
+  test('reads the metrics of all tenants only with the right admin', async () => {
+    await addKey('operator', 'ops', ['admin'])
+    expect((await ask('GET', '/metrics', bearer('acme'))).status).toBe(403)
+    const { status, text } = await ask('GET', '/metrics', bearer('operator'))
+    expect([status, text]).toEqual([200, expect.stringContaining('lorax_request_count')])
+    expect((await under.post('/generate', { inputs: 'Hi' }, bearer('operator'))).status).toBe(403)
   })
 
   test('is in the log with its tenant, but not its secret', async () => {

@@ -7,7 +7,7 @@ import { matchKey } from '../../../packages/gateway/src/auth/api-key.ts'
 import { temporaryFolder } from '../../support/temporary-folder.ts'
 
 const now = () => new Date('2026-01-02T03:04:05Z')
-const acme = () => makeKey({ tenant: 'acme', rights: ['generate'] }, { randomBytes, now })
+const acme = () => makeKey({ tenant: 'acme', rights: ['generate'] }, { drawBytes: randomBytes, now })
 const add = (file: string, entry: ApiKey) => changeKeys(file, randomUUID, (keys) => [...keys, entry])
 const keysFile = async () => path.join(await temporaryFolder(), 'keys.json')
 
@@ -23,7 +23,7 @@ describe('making', () => {
   })
 
   test.each(['', ' ', 'a b', '-a', 'a/b', 'x'.repeat(65), 'ü'])('%j is no tenant', (tenant) => {
-    expect(() => makeKey({ tenant, rights: [] }, { randomBytes, now })).toThrow('the tenant must have 1 to 64 letters')
+    expect(() => makeKey({ tenant, rights: [] }, { drawBytes: randomBytes, now })).toThrow('the tenant must have 1 to 64 letters')
   })
 
   test('where there is no folder it says so', async () => {

@@ -36,21 +36,21 @@ export interface NewKey {
 }
 
 /**
- * @param randomBytes as node:crypto's
+ * @param deps `drawBytes` gives unpredictable bytes, as node:crypto does
  * @returns the secret, which nothing can give a second time, and the entry to keep
  * @throws ServingError `invalid_request` when the tenant cannot be one
  */
 export function makeKey(
   { tenant, rights: granted }: NewKey,
-  { randomBytes, now }: { readonly randomBytes: (size: number) => Buffer; readonly now: () => Date },
+  { drawBytes, now }: { readonly drawBytes: (size: number) => Buffer; readonly now: () => Date },
 ): { readonly secret: string; readonly entry: ApiKey } {
   const checked = tenantSchema.safeParse(tenant)
   if (!checked.success) throw new ServingError('invalid_request', `the tenant ${checked.error.issues[0]?.message}`)
-  const secret = `quiver_${randomBytes(KEY_BYTES).toString('base64url')}`
+  const secret = `quiver_${drawBytes(KEY_BYTES).toString('base64url')}`
   return {
     secret,
     entry: {
-      id: randomBytes(ID_BYTES).toString('hex'),
+      id: drawBytes(ID_BYTES).toString('hex'),
       hash: sha256(secret).toString('hex'),
       tenant,
       rights: [...new Set(granted)],
