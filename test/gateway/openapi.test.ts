@@ -68,6 +68,13 @@ describe('the document', () => {
     expect(bodyOf('/v1/completions', '404')).toEqual({ $ref: '#/components/schemas/OpenaiError' })
   })
 
+  test('wants a key for what a server with keys keeps closed, and for nothing else', () => {
+    const open = operations().filter(({ operation }) => operation.security.length === 0)
+    expect(open.map(({ where }) => where)).toEqual(expect.arrayContaining(['get /', 'get /health', 'get /ping']))
+    for (const { operation } of operations()) expect('401' in operation.responses).toBe(operation.security.length > 0)
+    expect(Object.keys(document.paths['/generate']?.['post']?.responses ?? {})).toEqual(expect.arrayContaining(['401', '403']))
+  })
+
   test('says what each field of a request means', () => {
     for (const name of ['GenerateRequest', 'TokenizeRequest', 'CompletionRequest', 'ChatRequest'] as const) {
       const properties = document.components.schemas[name]?.['properties'] as Record<string, JsonSchema>

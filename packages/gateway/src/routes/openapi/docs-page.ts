@@ -32,7 +32,8 @@ export function docsPage(document: OpenapiDocument): DocsPage {
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>${escapeHtml(info.title)}: routes</title><style>${pageStyle}</style></head>
 <body><header><h1>${escapeHtml(info.title)} <small>${escapeHtml(info.version)}</small></h1><p>${rich(info.description)}
-The same for programs: <a href="openapi.json">openapi.json</a> (OpenAPI ${document.openapi}).</p></header>
+The same for programs: <a href="openapi.json">openapi.json</a> (OpenAPI ${document.openapi}).</p>
+<p>${rich('A server with API keys wants one as `Authorization: Bearer` or as `x-api-key`, on all routes that may answer 401.')}</p></header>
 <nav><ul>${links.join('')}</ul></nav>
 <main>${sections.join('')}<h2>Schemas</h2>${schemas.join('')}</main></body></html>
 `

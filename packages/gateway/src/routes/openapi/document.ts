@@ -1,6 +1,7 @@
 /** The OpenAPI 3.1 document, made from the schemas that validate requests and from the tables that say which error has which status. */
 import { type ErrorCode, ServingError } from '@quiver/protocol'
 import { z } from 'zod'
+import { routeAccess } from '../../auth/route-rights.ts'
 import { toLoraxError } from '../lorax-envelope.ts'
 import { toOpenaiError } from '../openai/envelope.ts'
 import { type BodyName, bodySchemas, type RouteDescription, routeTable } from './route-table.ts'
@@ -33,6 +34,8 @@ export interface Operation {
   }[]
   readonly requestBody?: { readonly required: true; readonly content: Readonly<Record<string, Content>> }
   readonly responses: Readonly<Record<string, DocumentedResponse>>
+  /** Any one of these is enough; an empty one means that a server without keys wants none. */
+  readonly security: readonly Readonly<Record<string, readonly string[]>>[]
 }
 
 export interface OpenapiDocument {
@@ -41,7 +44,10 @@ export interface OpenapiDocument {
   readonly servers: readonly { readonly url: string }[]
   readonly tags: readonly { readonly name: string; readonly description: string }[]
   readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>
-  readonly components: { readonly schemas: Readonly<Record<string, JsonSchema>> }
+  readonly components: {
+    readonly schemas: Readonly<Record<string, JsonSchema>>
+    readonly securitySchemes: Readonly<Record<string, object>>
+  }
 }
 
 const tags = {
@@ -51,6 +57,12 @@ const tags = {
   },
   openai: { name: 'OpenAI', description: 'For clients of OpenAI. Null means absent, and unknown fields are ignored.' },
 } as const
+
+/** Wanted only by a server that has keys. */
+const securitySchemes = {
+  bearer: { type: 'http', scheme: 'bearer' },
+  header: { type: 'apiKey', in: 'header', name: 'x-api-key' },
+}
 
 const requestId = { description: "The client's own, or one that was made.", schema: { type: 'string' } }
 const retryAfter = { description: 'Seconds to wait.', schema: { type: 'integer' } }
@@ -69,7 +81,10 @@ export function openapiDocument(version: string): OpenapiDocument {
     servers: [{ url: '/' }],
     tags: Object.values(tags),
     paths,
-    components: { schemas: Object.fromEntries(Object.entries(bodySchemas).map(([name, schema]) => [name, jsonSchema(schema)])) },
+    components: {
+      schemas: Object.fromEntries(Object.entries(bodySchemas).map(([name, schema]) => [name, jsonSchema(schema)])),
+      securitySchemes,
+    },
   }
 }
 
@@ -105,7 +120,8 @@ function operation(route: RouteDescription): Operation {
             content: { 'application/json': { schema: reference(request.body), example: request.example } },
           },
         }),
-    responses: { 200: success(route), ...failures(route) },
+    responses: { 200: success(route), ...failures(route, [...route.failures, ...keyFailures(route)]) },
+    security: keyFailures(route).length === 0 ? [] : [{}, { bearer: [] }, { header: [] }],
   }
 }
 
@@ -122,8 +138,15 @@ function success({ answers = [] }: RouteDescription): DocumentedResponse {
   }
 }
 
+/** How a route without the right key fails where the server has keys, from the table that says so. */
+function keyFailures({ method, path }: RouteDescription): readonly ErrorCode[] {
+  const access = routeAccess.get(`${method.toUpperCase()} ${path.replace('{id}', ':id{.+}')}`)
+  if (access === 'open') return []
+  return access === 'key' ? ['unauthenticated'] : ['unauthenticated', 'missing_right']
+}
+
 /** By status; two codes may share one. */
-function failures({ family, failures: codes }: RouteDescription): Record<string, DocumentedResponse> {
+function failures({ family }: RouteDescription, codes: readonly ErrorCode[]): Record<string, DocumentedResponse> {
   const byStatus = Map.groupBy(
     codes.map((code) => ({ code, ...envelope(family, code) })),
     ({ status }) => status,
