@@ -4,8 +4,10 @@
  */
 import path from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { dtypes, ServingError } from '@quiver/protocol'
+import { dtypes, limits, ServingError } from '@quiver/protocol'
 import { z } from 'zod'
+import { type Flags, flagKey, type GivenOption, type Origin, readOption } from './given-option.ts'
+import { unusedNotices } from './launcher-names.ts'
 
 /** What the defaults and relative paths depend on. */
 export interface Surroundings {
@@ -17,6 +19,9 @@ export interface Surroundings {
 }
 
 const MEBIBYTE = 2 ** 20
+
+/** LoRAX's, so that its settings are understood; those beyond the first two change nothing here. */
+const adapterSources = ['store', 'local', 'hub', 's3', 'pbase'] as const
 
 const whole = (min: number, max: number) =>
   z
@@ -53,6 +58,11 @@ function schemaFor({ cwd, home }: Surroundings) {
     threads: whole(1, 256),
     sequences: whole(1, 1024),
     totalTokens: whole(2, 1_048_576),
+    maxInputTokens: whole(0, 1_048_575),
+    maxConcurrentRequests: whole(0, 65_536),
+    maxBestOf: whole(1, limits.choices),
+    maxStopSequences: whole(1, limits.stopSequencesAtMost),
+    adapterSource: z.string().trim().toLowerCase().pipe(oneOf(adapterSources)),
     chunkTokens: whole(1, 8192),
     ramBytes: whole(MEBIBYTE, 2 ** 49),
     diskBytes: whole(MEBIBYTE, 2 ** 49),
@@ -70,6 +80,8 @@ function schemaFor({ cwd, home }: Surroundings) {
 export type Config = z.output<ReturnType<typeof schemaFor>>
 export type ConfigKey = keyof Config
 
+export { type Flags, flagKey, type Origin }
+
 export interface OptionName {
   readonly env: string
   readonly flag: string
@@ -77,17 +89,43 @@ export interface OptionName {
   readonly value: string
   readonly help: string
   readonly isSecret?: true
+  /** What TGI and LoRAX call it; our own names win. */
+  readonly theirs?: { readonly env: readonly string[]; readonly flags: readonly string[] }
 }
 
 /** In the order of the help. */
 export const optionNames: Readonly<Record<ConfigKey, OptionName>> = {
-  port: { env: 'QUIVER_PORT', flag: 'port', value: 'number', help: 'port of the public HTTP server' },
-  host: { env: 'QUIVER_HOST', flag: 'host', value: 'address', help: 'address that the public HTTP server listens on' },
+  port: {
+    env: 'QUIVER_PORT',
+    flag: 'port',
+    value: 'number',
+    help: 'port of the public HTTP server',
+    theirs: { env: ['PORT'], flags: [] },
+  },
+  host: {
+    env: 'QUIVER_HOST',
+    flag: 'host',
+    value: 'address',
+    help: 'address that the public HTTP server listens on',
+    theirs: { env: ['HOSTNAME'], flags: ['hostname'] },
+  },
   data: { env: 'QUIVER_DATA', flag: 'data', value: 'folder', help: 'where published adapters and the catalogue are kept' },
   keys: { env: 'QUIVER_KEYS', flag: 'keys', value: 'file', help: 'file of API keys; without one, no key is needed' },
-  model: { env: 'QUIVER_MODEL', flag: 'model', value: 'model', help: 'base model: folder, .gguf file, hub id or built-in alias' },
+  model: {
+    env: 'QUIVER_MODEL',
+    flag: 'model',
+    value: 'model',
+    help: 'base model: folder, .gguf file, hub id or built-in alias',
+    theirs: { env: ['MODEL_ID'], flags: ['model-id'] },
+  },
   dtype: { env: 'QUIVER_DTYPE', flag: 'dtype', value: 'type', help: `weights of the base model: ${dtypes.join(', ')}` },
-  slots: { env: 'QUIVER_SLOTS', flag: 'slots', value: 'count', help: 'adapters in device memory at once' },
+  slots: {
+    env: 'QUIVER_SLOTS',
+    flag: 'slots',
+    value: 'count',
+    help: 'adapters in device memory at once',
+    theirs: { env: ['MAX_ACTIVE_ADAPTERS'], flags: ['max-active-adapters'] },
+  },
   maxRank: { env: 'QUIVER_MAX_RANK', flag: 'max-rank', value: 'rank', help: 'largest rank that an adapter may have' },
   localRoots: {
     env: 'QUIVER_LOCAL_ROOTS',
@@ -103,6 +141,42 @@ export const optionNames: Readonly<Record<ConfigKey, OptionName>> = {
     flag: 'total-tokens',
     value: 'count',
     help: 'prompt and answer of one request together',
+    theirs: { env: ['MAX_TOTAL_TOKENS'], flags: ['max-total-tokens'] },
+  },
+  maxInputTokens: {
+    env: 'QUIVER_MAX_INPUT_TOKENS',
+    flag: 'max-input-tokens',
+    value: 'count',
+    help: 'prompt of one request; 0: all but one of the total',
+    theirs: { env: ['MAX_INPUT_TOKENS', 'MAX_INPUT_LENGTH'], flags: ['max-input-length'] },
+  },
+  maxConcurrentRequests: {
+    env: 'QUIVER_MAX_CONCURRENT_REQUESTS',
+    flag: 'max-concurrent-requests',
+    value: 'count',
+    help: 'runs in the house at once, one more is answered 429; 0: as many as the worker takes',
+    theirs: { env: ['MAX_CONCURRENT_REQUESTS'], flags: [] },
+  },
+  maxBestOf: {
+    env: 'QUIVER_MAX_BEST_OF',
+    flag: 'max-best-of',
+    value: 'count',
+    help: 'largest best_of of the LoRAX routes',
+    theirs: { env: ['MAX_BEST_OF'], flags: [] },
+  },
+  maxStopSequences: {
+    env: 'QUIVER_MAX_STOP_SEQUENCES',
+    flag: 'max-stop-sequences',
+    value: 'count',
+    help: 'stop sequences of one request',
+    theirs: { env: ['MAX_STOP_SEQUENCES'], flags: [] },
+  },
+  adapterSource: {
+    env: 'QUIVER_ADAPTER_SOURCE',
+    flag: 'adapter-source',
+    value: 'source',
+    help: 'adapter_source of requests that name none: store or local',
+    theirs: { env: ['ADAPTER_SOURCE'], flags: [] },
   },
   chunkTokens: { env: 'QUIVER_CHUNK_TOKENS', flag: 'chunk-tokens', value: 'count', help: 'prompt tokens computed in one step' },
   ramBytes: { env: 'QUIVER_RAM_BYTES', flag: 'ram-bytes', value: 'bytes', help: 'memory for adapters behind the slots' },
@@ -119,18 +193,26 @@ export const optionNames: Readonly<Record<ConfigKey, OptionName>> = {
     isSecret: true,
   },
   hubEndpoint: { env: 'HF_ENDPOINT', flag: 'hub-endpoint', value: 'address', help: 'another hub than the public one' },
-  hubToken: { env: 'HF_TOKEN', flag: 'hub-token', value: 'secret', help: 'token for the hub', isSecret: true },
+  hubToken: {
+    env: 'HF_TOKEN',
+    flag: 'hub-token',
+    value: 'secret',
+    help: 'token for the hub',
+    isSecret: true,
+    theirs: { env: ['HUGGING_FACE_HUB_TOKEN'], flags: [] },
+  },
   hubHome: { env: 'HF_HOME', flag: 'hub-home', value: 'folder', help: 'cache of huggingface_hub, which is read if it is there' },
 }
 
 export const optionKeys = Object.keys(optionNames) as readonly ConfigKey[]
 
-export type Flags = Readonly<Record<string, string | undefined>>
-export type Origin = 'flag' | 'environment' | 'default'
-
 export interface ReadConfig {
   readonly config: Config
   readonly origins: Readonly<Record<ConfigKey, Origin>>
+  /** The flag or variable that each value was given by. */
+  readonly givenBy: Readonly<Partial<Record<ConfigKey, string>>>
+  /** What was set but has no effect, in sentences. */
+  readonly notices: readonly string[]
 }
 
 /**
@@ -139,7 +221,7 @@ export interface ReadConfig {
  * @example readConfig({ port: '9000' }, { env: process.env, cwd: process.cwd(), home: homedir(), processors: 2 })
  */
 export function readConfig(flags: Flags, surroundings: Surroundings): ReadConfig {
-  const given = optionKeys.map((key) => [key, readOption(key, flags, surroundings)] as const)
+  const given = optionKeys.map((key) => [key, readOption(optionNames[key], flags, surroundings.env)] as const)
   const texts = Object.fromEntries(given.map(([key, { text }]) => [key, text]))
   const defaults = defaultTexts(surroundings)
   // The store lies in the data folder unless told otherwise, so it waits for that to be known.
@@ -151,7 +233,8 @@ export function readConfig(flags: Flags, surroundings: Surroundings): ReadConfig
   })
   if (!parsed.success) throw refusal(parsed.error.issues[0], Object.fromEntries(given))
   const origins = Object.fromEntries(given.map(([key, { origin }]) => [key, origin])) as Record<ConfigKey, Origin>
-  return { config: parsed.data, origins }
+  const givenBy = Object.fromEntries(given.map(([key, { name, origin }]) => [key, origin === 'default' ? undefined : name]))
+  return { config: parsed.data, origins, givenBy, notices: unusedNotices(parsed.data, flags, surroundings) }
 }
 
 /** The environment in which another process of quiver reads this very configuration. */
@@ -163,26 +246,6 @@ export function toEnvironment(config: Config): Record<string, string> {
 export function optionText(config: Config, key: ConfigKey): string {
   const value = config[key]
   return Array.isArray(value) ? value.join(':') : String(value)
-}
-
-/** The flag's name as commander gives it: `max-rank` becomes `maxRank`. */
-export function flagKey({ flag }: OptionName): string {
-  return flag.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase())
-}
-
-interface GivenOption {
-  readonly text: string | undefined
-  readonly origin: Origin
-}
-
-function readOption(key: ConfigKey, flags: Flags, { env }: Surroundings): GivenOption {
-  const names = optionNames[key]
-  const flag = flags[flagKey(names)]
-  if (flag !== undefined) return { text: flag, origin: 'flag' }
-  const variable = env[names.env]
-  return variable === undefined || variable === ''
-    ? { text: undefined, origin: 'default' }
-    : { text: variable, origin: 'environment' }
 }
 
 function defaultTexts({ home, processors }: Surroundings): Record<Exclude<ConfigKey, 'store'>, string> {
@@ -200,6 +263,11 @@ function defaultTexts({ home, processors }: Surroundings): Record<Exclude<Config
     threads: String(processors),
     sequences: '32',
     totalTokens: '2048',
+    maxInputTokens: '0',
+    maxConcurrentRequests: '0',
+    maxBestOf: String(limits.bestOf),
+    maxStopSequences: String(limits.stopSequences),
+    adapterSource: 'store',
     chunkTokens: '128',
     ramBytes: String(512 * MEBIBYTE),
     diskBytes: String(10_240 * MEBIBYTE),
@@ -226,8 +294,7 @@ function refusal(issue: z.core.$ZodIssue | undefined, given: Record<string, Give
   if (key === undefined)
     return new ServingError('invalid_request', issue?.message ?? 'the configuration is not valid', { usage: 1 })
   const names = optionNames[key]
-  const { text, origin } = given[key] ?? { text: undefined, origin: 'default' }
-  const name = origin === 'flag' ? `--${names.flag}` : names.env
+  const { text, name } = given[key] ?? { text: undefined, name: names.env }
   const shown = names.isSecret ? 'hidden' : JSON.stringify(text ?? '')
   return new ServingError('invalid_request', `${name} is ${shown}, but must be ${issue?.message}`, { usage: 1 })
 }

@@ -2,9 +2,10 @@
 import { availableParallelism, homedir } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { type Logger, ServingError } from '@quiver/protocol'
-import { Command, CommanderError } from 'commander'
+import { Command, CommanderError, Option } from 'commander'
 import manifest from '../package.json' with { type: 'json' }
 import { type Flags, optionKeys, optionNames, optionText, type ReadConfig, readConfig, type Surroundings } from './config.ts'
+import { unusedNames } from './launcher-names.ts'
 import { lineLogger } from './line-logger.ts'
 
 const EXIT_USAGE = 2
@@ -40,7 +41,8 @@ async function exitCodeOf(args: readonly string[], log: Logger): Promise<number>
       exitCode = await run(readConfig(flags, surroundings))
     })
   }
-  command('serve', 'gateway and worker on this machine, with everything they need', async ({ config }) => {
+  command('serve', 'gateway and worker on this machine, with everything they need', async ({ config, notices }) => {
+    for (const notice of notices) process.stderr.write(`${notice}\n`)
     const { serve } = await import('./serve.ts')
     return serve(config, {
       stdout: process.stdout,
@@ -94,17 +96,26 @@ function addOptions(command: Command, surroundings: Surroundings, isServe: boole
     if (isServe && workerOnly.has(key)) continue
     const names = optionNames[key]
     const value = optionText(config, key)
-    const more = [names.env, ...(value === '' || key === 'store' ? [] : [`default ${value}`])].join(', ')
+    const theirs = [...(names.theirs?.flags ?? []).map((flag) => `--${flag}`), ...(names.theirs?.env ?? [])]
+    const more = [names.env, ...theirs, ...(value === '' || key === 'store' ? [] : [`default ${value}`])].join(', ')
     command.option(`--${names.flag} <${names.value}>`, `${names.help} (${more})`)
+    for (const flag of names.theirs?.flags ?? []) command.addOption(new Option(`--${flag} <${names.value}>`).hideHelp())
   }
+  for (const { flag } of unusedNames) command.addOption(new Option(`--${flag} <value>`).hideHelp())
 }
 
-function configText({ config, origins }: ReadConfig): string {
+function configText({ config, origins, givenBy, notices }: ReadConfig): string {
   const lines = optionKeys.map((key) => {
     const { env, isSecret } = optionNames[key]
     const value = optionText(config, key)
-    return `${env}=${isSecret && value !== '' ? '(hidden)' : value}  # ${origins[key]}`
+    const name = givenBy[key]
+    const by = name === undefined || name === env ? '' : ` ${name}`
+    return `${env}=${isSecret && value !== '' ? '(hidden)' : value}  # ${origins[key]}${by}`
   })
+  lines.push(
+    "# A flag wins over the environment; ours, QUIVER_*, wins over TGI's and LoRAX's names; both win over the default.",
+    ...notices.map((notice) => `# ${notice}`),
+  )
   return `${lines.join('\n')}\n`
 }
 

@@ -58,7 +58,7 @@ export async function serve(config: Config, io: ServeIo): Promise<number> {
   const store = await openStore(config)
   const catalogue = new Catalogue(store)
   const gateway = createGateway(
-    { host: config.host, port: config.port, version: manifest.version, processMetrics: true },
+    { host: config.host, port: config.port, version: manifest.version, processMetrics: true, clientLimits: clientLimits(config) },
     {
       workers,
       catalogue,
@@ -116,6 +116,15 @@ export async function serve(config: Config, io: ServeIo): Promise<number> {
     await supervisor.stop()
     await agent.destroy()
   }
+}
+
+function clientLimits(config: Config) {
+  return {
+    concurrentRequests: config.maxConcurrentRequests,
+    bestOf: config.maxBestOf,
+    stopSequences: config.maxStopSequences,
+    adapterSource: config.adapterSource === 'local' ? 'local' : 'store',
+  } as const
 }
 
 async function missingFolders(folders: readonly string[]): Promise<readonly string[]> {

@@ -113,6 +113,7 @@ function workerConfig(config: Config, home: string): WorkerConfig {
     maxRank: config.maxRank,
     sequences: config.sequences,
     totalTokens: config.totalTokens,
+    ...(config.maxInputTokens === 0 ? {} : { inputTokens: config.maxInputTokens }),
     chunkTokens: config.chunkTokens,
     threads: config.threads,
     host: config.workerHost,

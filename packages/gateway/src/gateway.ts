@@ -4,6 +4,7 @@ import { getRequestListener, RequestError } from '@hono/node-server'
 import { type Logger, limits, ServingError } from '@quiver/protocol'
 import type { KeySource } from './auth/guard.ts'
 import type { Catalogue } from './catalogue/catalogue.ts'
+import { type ClientLimits, defaultClientLimits } from './client-limits.ts'
 import type { TimerClock } from './clock.ts'
 import { GatewayMetrics } from './metrics/gateway-metrics.ts'
 import { Permits } from './permits.ts'
@@ -22,6 +23,8 @@ export interface GatewayConfig {
   readonly readTimes?: ReadTimes
   /** Whether `/metrics` also tells of the whole process; only for the one gateway of a process. */
   readonly processMetrics?: boolean
+  /** What is left out is as by default. */
+  readonly clientLimits?: Partial<ClientLimits>
 }
 
 /** How long a client may take to send its request, in milliseconds. */
@@ -65,12 +68,14 @@ const readTimes: ReadTimes = { headersMs: limits.requestHeadersMs, requestMs: li
 
 /** @example const gateway = createGateway(config, deps); const { url } = await gateway.listen(); gateway.open() */
 export function createGateway(config: GatewayConfig, deps: GatewayDeps): Gateway {
-  const permits = new Permits()
+  const clientLimits = { ...defaultClientLimits, ...config.clientLimits }
+  const permits = new Permits(clientLimits.concurrentRequests)
   const shutdown = new AbortController()
   let phase: Phase = 'starting'
   const app = createApp({
     ...deps,
     permits,
+    clientLimits,
     metrics: new GatewayMetrics({ nowMs: deps.clock.nowMs, ofProcess: config.processMetrics ?? false }),
     version: config.version,
     phase: () => phase,

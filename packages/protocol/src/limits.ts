@@ -21,8 +21,10 @@ export const limits = {
   mergedAdapters: 8,
   /** Requests a worker holds beyond the running ones; more are answered `overloaded`. */
   waitingSequences: 1024,
-  /** Stop sequences of one request, and their length in characters. */
+  /** Stop sequences of one request by default, and their length in characters. */
   stopSequences: 16,
+  /** The most that may be allowed with --max-stop-sequences. */
+  stopSequencesAtMost: 64,
   stopSequenceCharacters: 256,
   /** `top_n_tokens` and `return_k_alternatives`. */
   alternativeTokens: 32,

@@ -42,7 +42,7 @@ export const runRequestSchema = z.object({
   sampling: samplingSchema,
   /** Absent: as many as fit into the worker's total. */
   maxNewTokens: z.int().positive().optional(),
-  stop: z.array(z.string().min(1).max(limits.stopSequenceCharacters)).max(limits.stopSequences),
+  stop: z.array(z.string().min(1).max(limits.stopSequenceCharacters)).max(limits.stopSequencesAtMost),
   ignoreEos: z.boolean(),
   /** Absent: any text. With one, a text that is complete ends, whatever `ignoreEos` says. */
   grammar: grammarSchema.optional(),

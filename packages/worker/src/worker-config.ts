@@ -16,6 +16,8 @@ export interface WorkerConfig {
   readonly sequences: number
   /** Prompt and answer together; the model's own context may make it less. */
   readonly totalTokens: number
+  /** Prompt alone; absent, or where it is more, all but one of the total. */
+  readonly inputTokens?: number
   /** Prompt tokens computed in one step. */
   readonly chunkTokens: number
   readonly threads: number

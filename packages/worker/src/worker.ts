@@ -125,7 +125,7 @@ function infoOf(config: WorkerConfig, deps: WorkerDeps, { engine, spec, sha }: B
       sequences: capacity.sequences,
       totalTokens: capacity.totalTokens,
       // At least one token must have room to follow.
-      inputTokens: capacity.totalTokens - 1,
+      inputTokens: Math.min(config.inputTokens ?? capacity.totalTokens, capacity.totalTokens - 1),
       slots: capacity.slots,
       maxRank: capacity.maxRank,
       waiting: limits.waitingSequences,

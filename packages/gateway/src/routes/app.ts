@@ -75,7 +75,9 @@ export function createApp(deps: AppDeps): Hono<AppEnv> {
     const { info } = deps.workers
     const requestId = requestIdOf(deps, env.incoming)
     if (info === undefined) return errorResponse(new ServingError('not_ready', 'The model is still being loaded'), requestId)
-    return Response.json(describeServer(info, deps.version), { headers: { 'x-request-id': requestId } })
+    return Response.json(describeServer(info, deps.version, deps.clientLimits, deps.permits), {
+      headers: { 'x-request-id': requestId },
+    })
   })
   app.route(
     '/',

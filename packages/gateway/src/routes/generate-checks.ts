@@ -12,6 +12,8 @@ import { grammarOf } from './structured-output.ts'
 export interface CheckBounds {
   /** Longest prompt in tokens. */
   readonly inputTokens: number
+  readonly bestOf: number
+  readonly stopSequences: number
 }
 
 export interface Check {
@@ -33,11 +35,11 @@ export const streamChecks: readonly Check[] = [
 
 /** Before the request takes a place among the concurrent ones. */
 export const admissionChecks: readonly Check[] = [
-  check(
-    'best_of',
-    (p) => (p.best_of ?? 1) > limits.bestOf,
-    (p) => `\`best_of\` must be > 0 and <= ${limits.bestOf}. Given: ${p.best_of}`,
-  ),
+  {
+    field: 'best_of',
+    fails: ({ parameters }, { bestOf }) => (parameters.best_of ?? 1) > bestOf,
+    message: ({ parameters }, { bestOf }) => `\`best_of\` must be > 0 and <= ${bestOf}. Given: ${parameters.best_of}`,
+  },
 ]
 
 /** After it has one. */
@@ -93,11 +95,12 @@ export const parameterChecks: readonly Check[] = [
     (p) => `\`top_n_tokens\` must be >= 0 and <= ${limits.alternativeTokens}. Given: ${p.top_n_tokens}`,
   ),
   check('max_new_tokens', (p) => p.max_new_tokens === 0, '`max_new_tokens` must be strictly positive'),
-  check(
-    'stop',
-    (p) => stopSequences(p).length > limits.stopSequences,
-    (p) => `\`stop\` supports up to ${limits.stopSequences} stop sequences. Given: ${stopSequences(p).length}`,
-  ),
+  {
+    field: 'stop',
+    fails: ({ parameters }, bounds) => stopSequences(parameters).length > bounds.stopSequences,
+    message: ({ parameters }, bounds) =>
+      `\`stop\` supports up to ${bounds.stopSequences} stop sequences. Given: ${stopSequences(parameters).length}`,
+  },
   check(
     'stop',
     (p) => stopSequences(p).some((stop) => stop.length === 0 || stop.length > limits.stopSequenceCharacters),

@@ -8,7 +8,7 @@ import { errorResponse, logFailure } from './error-response.ts'
 import { eventStream } from './event-stream.ts'
 import { openExchange } from './exchange.ts'
 import { admissionChecks, streamChecks } from './generate-checks.ts'
-import { parseGenerateBody } from './generate-schema.ts'
+import { type GenerateBody, parseGenerateBody } from './generate-schema.ts'
 import { readJsonBody } from './json-body.ts'
 import { commonHeaders, type HeaderContext, timingHeaders, toLoraxAnswer, toLoraxEvent } from './lorax-answer.ts'
 import { toLoraxError } from './lorax-envelope.ts'
@@ -39,7 +39,7 @@ export async function answerGenerate(deps: GenerateDeps, mode: GenerateMode, nod
   const meter = deps.metrics.begin()
   try {
     const json = await readJsonBody(node.incoming, limits.requestBodyBytes)
-    const body = parseGenerateBody(json.value)
+    const body = withSource(parseGenerateBody(json.value), deps.clientLimits.adapterSource)
     const { seed } = body.parameters
     const generation = {
       body,
@@ -55,6 +55,15 @@ export async function answerGenerate(deps: GenerateDeps, mode: GenerateMode, nod
     logFailure(deps.log, error, exchange.requestId)
     return errorResponse(error, exchange.requestId)
   }
+}
+
+/** The operator's source for an adapter that is named without one. */
+function withSource(body: GenerateBody, adapter_source: string): GenerateBody {
+  const { parameters } = body
+  const { adapter_id, merged_adapters } = parameters
+  return parameters.adapter_source || !(adapter_id || merged_adapters)
+    ? body
+    : { ...body, parameters: { ...parameters, adapter_source } }
 }
 
 async function answerWhole(deps: GenerateDeps, generation: Measured, mode: GenerateMode): Promise<Response> {

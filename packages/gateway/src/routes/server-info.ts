@@ -1,16 +1,23 @@
-import { limits, type WorkerInfo } from '@quiver/protocol'
+import type { WorkerInfo } from '@quiver/protocol'
+import { type ClientLimits, defaultClientLimits } from '../client-limits.ts'
+import { Permits } from '../permits.ts'
 
 /** Body of `GET /info`: LoRAX's fields, and after them what computes here. */
-export function describeServer(info: WorkerInfo, version: string): object {
+export function describeServer(
+  info: WorkerInfo,
+  version: string,
+  allowed: ClientLimits = defaultClientLimits,
+  permits = new Permits(allowed.concurrentRequests),
+): object {
   return {
     model_id: info.model.id,
     model_sha: info.model.sha,
     model_dtype: info.model.dtype,
     model_device_type: info.engine.device,
     model_pipeline_tag: 'text-generation',
-    max_concurrent_requests: info.limits.sequences + info.limits.waiting,
-    max_best_of: limits.bestOf,
-    max_stop_sequences: limits.stopSequences,
+    max_concurrent_requests: permits.bounded(info.limits.sequences + info.limits.waiting),
+    max_best_of: allowed.bestOf,
+    max_stop_sequences: allowed.stopSequences,
     max_input_length: info.limits.inputTokens,
     max_total_tokens: info.limits.totalTokens,
     // Who waits joins at the next step that has room; there is neither a ratio nor a wait to configure.

@@ -1,6 +1,7 @@
 /** From a request whose types are right to a run at a worker. */
 import { type Logger, type RunEvent, type RunRequest, ServingError, type WorkerInfo } from '@quiver/protocol'
 import type { CatalogueView } from '../catalogue/catalogue.ts'
+import type { ClientLimits } from '../client-limits.ts'
 import type { TimerClock } from '../clock.ts'
 import type { GatewayMetrics } from '../metrics/gateway-metrics.ts'
 import type { Permits } from '../permits.ts'
@@ -18,6 +19,7 @@ export interface GenerateDeps {
   /** What that tenant may use. */
   readonly catalogue: CatalogueView
   readonly permits: Permits
+  readonly clientLimits: ClientLimits
   readonly metrics: GatewayMetrics
   readonly clock: TimerClock
   readonly log: Logger
@@ -60,7 +62,7 @@ export function startRun(deps: GenerateDeps, generation: Generation, firstChecks
   const { body, seed, exchange } = generation
   const { info } = deps.workers
   if (info === undefined) throw new ServingError('not_ready', 'The model is still being loaded: try again in a moment')
-  const bounds = { inputTokens: info.limits.inputTokens }
+  const bounds = { inputTokens: info.limits.inputTokens, ...deps.clientLimits }
   runChecks(firstChecks, body, bounds)
   const release = deps.permits.take(info.limits.sequences + info.limits.waiting)
   try {

@@ -58,6 +58,7 @@ export async function answerOpenai(
       requestId: exchange.requestId,
       seed: givenSeed(json.text, request),
       drawSeed: deps.drawSeed,
+      clientLimits: deps.clientLimits,
       deadlineMs: exchange.remainingMs(),
       tenant: deps.tenant,
       catalogue: deps.catalogue,

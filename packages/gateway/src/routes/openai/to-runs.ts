@@ -1,4 +1,5 @@
 import { type Prompt, type RunRequest, ServingError, type WorkerInfo } from '@quiver/protocol'
+import type { ClientLimits } from '../../client-limits.ts'
 import { parameterChecks, runChecks } from '../generate-checks.ts'
 import { type RunContext, toRunRequest } from '../run-request.ts'
 import type { ApiRequest } from './api-request.ts'
@@ -16,7 +17,11 @@ const checksOf: Readonly<Record<Prompt['kind'], typeof parameterChecks>> = {
  * run of a prompt has its own: the given one, then the numbers after it.
  * @throws ServingError what is wrong with the request
  */
-export function toRuns(request: ApiRequest, info: WorkerInfo, context: RunContext): readonly RunRequest[] {
+export function toRuns(
+  request: ApiRequest,
+  info: WorkerInfo,
+  context: RunContext & { readonly clientLimits: ClientLimits },
+): readonly RunRequest[] {
   const stranger = Object.keys(request.logitBias).find((id) => Number(id) >= info.model.vocabSize)
   if (stranger !== undefined) {
     throw new ServingError(
@@ -31,7 +36,7 @@ export function toRuns(request: ApiRequest, info: WorkerInfo, context: RunContex
   const parameters = { ...request.parameters, adapter_id: adapterId }
   return request.prompts.flatMap((prompt) => {
     const body = { inputs: prompt.kind === 'text' ? prompt.text : '', parameters, stream: request.stream }
-    runChecks(checksOf[prompt.kind], body, { inputTokens: info.limits.inputTokens })
+    runChecks(checksOf[prompt.kind], body, { inputTokens: info.limits.inputTokens, ...context.clientLimits })
     return Array.from({ length: request.runs }, (_, index) => {
       const seed = context.seed === undefined ? undefined : String((BigInt(context.seed) + BigInt(index)) % SEEDS)
       const run = toRunRequest(body, { ...context, seed })
