@@ -25,7 +25,9 @@ export function boundedInteger(
   if (greatest === Number.POSITIVE_INFINITY && (least === 0 || least === 1)) return { type: 'integer', minimum: least }
   const count = greatest - least + 1
   if (AMONG_OTHERS.test(where) && (least < -9 || greatest > 9)) {
-    throw refusal(`the bounds at ${where} are supported only from -9 to 9: within anyOf, oneOf or $defs longer ones would not hold`)
+    throw refusal(
+      `the bounds at ${where} are supported only from -9 to 9: within anyOf, oneOf or $defs longer ones would not hold`,
+    )
   }
   if (count >= 1 && count <= MOST_VALUES) return { enum: Array.from({ length: count }, (_, at) => least + at) }
   throw refusal(
