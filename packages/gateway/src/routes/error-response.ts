@@ -3,7 +3,15 @@ import { toLoraxError } from './lorax-envelope.ts'
 
 /** The answer for anything thrown on a LoRAX route. */
 export function errorResponse(thrown: unknown, requestId: string, headers: Record<string, string> = {}): Response {
-  const { status, retryAfter, body } = toLoraxError(toServingError(thrown))
+  return envelopeResponse(toLoraxError(toServingError(thrown)), requestId, headers)
+}
+
+/** An error in either family's envelope as an answer. */
+export function envelopeResponse(
+  { status, retryAfter, body }: { readonly status: number; readonly retryAfter?: number; readonly body: object },
+  requestId: string,
+  headers: Record<string, string>,
+): Response {
   return Response.json(body, {
     status,
     headers: {

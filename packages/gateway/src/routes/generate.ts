@@ -4,8 +4,8 @@ import { limits, ServingError, type TokenEvent, toServingError } from '@quiver/p
 import type { TimerClock } from '../clock.ts'
 import type { RequestMeter } from '../metrics/gateway-metrics.ts'
 import { adapterSource } from './adapter-source.ts'
+import { clientStream, streamHeaders } from './client-stream.ts'
 import { errorResponse, logFailure } from './error-response.ts'
-import { eventStream } from './event-stream.ts'
 import { openExchange } from './exchange.ts'
 import { admissionChecks, streamChecks } from './generate-checks.ts'
 import { type GenerateBody, parseGenerateBody } from './generate-schema.ts'
@@ -115,23 +115,13 @@ async function answerStream(deps: GenerateDeps, generation: Measured, outgoing: 
       exchange.close()
     }
   }
-  const stopFlush = Promise.withResolvers<void>()
-  outgoing.once('close', stopFlush.resolve)
-  const stream = eventStream(events(), {
-    clock: deps.clock,
-    keepAliveMs: deps.times.keepAliveMs,
-    slowReaderMs: deps.times.slowReaderMs,
-    bufferBytes: limits.streamBufferBytes,
-    onSlowReader: () => outgoing.destroy(),
-    onGone: () => exchange.abort(new ServingError('client_closed', 'the client closed the connection')),
-    whenTaken: stopFlush.promise,
-  })
-  const headers = { 'content-type': 'text/event-stream', 'cache-control': 'no-cache', 'x-accel-buffering': 'no' }
-  if (run instanceof ServingError) return new Response(stream, { headers: { ...headers, 'x-request-id': exchange.requestId } })
+  const stream = clientStream(events(), deps, exchange, outgoing)
+  if (run instanceof ServingError)
+    return new Response(stream, { headers: { ...streamHeaders, 'x-request-id': exchange.requestId } })
   const { kind } = run.request.adapter
   const digest =
     kind === 'local' || kind === 'merged' ? await within(deps.clock, DIGEST_PATIENCE_MS, digestKnown.promise) : undefined
-  return new Response(stream, { headers: { ...headers, ...commonHeaders(body, headerContext(generation, run, digest)) } })
+  return new Response(stream, { headers: { ...streamHeaders, ...commonHeaders(body, headerContext(generation, run, digest)) } })
 }
 
 function tryToStart(deps: GenerateDeps, generation: Generation): Run | ServingError {

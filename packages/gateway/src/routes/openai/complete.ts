@@ -3,8 +3,8 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type DoneEvent, limits, type RunRequest, ServingError, toServingError, type WorkerInfo } from '@quiver/protocol'
 import type { TimerClock } from '../../clock.ts'
 import type { RequestMeter } from '../../metrics/gateway-metrics.ts'
+import { clientStream, streamHeaders } from '../client-stream.ts'
 import { logFailure } from '../error-response.ts'
-import { eventStream } from '../event-stream.ts'
 import { type Exchange, openExchange } from '../exchange.ts'
 import { readJsonBody } from '../json-body.ts'
 import { commonHeaders, timingHeaders } from '../lorax-answer.ts'
@@ -115,22 +115,10 @@ async function answerStream(deps: OpenaiDeps, answering: Answering, outgoing: Se
   const first = events.next()
   const opening = await within(deps.clock, FIRST_EVENT_PATIENCE_MS, first)
   const event = opening?.done === true ? undefined : opening?.value.event
-  const closed = Promise.withResolvers<void>()
-  outgoing.once('close', closed.resolve)
-  const stream = eventStream(chunks(deps, answering, prepend(first, events)), {
-    clock: deps.clock,
-    keepAliveMs: deps.times.keepAliveMs,
-    slowReaderMs: deps.times.slowReaderMs,
-    bufferBytes: limits.streamBufferBytes,
-    onSlowReader: () => outgoing.destroy(),
-    onGone: () => exchange.abort(new ServingError('client_closed', 'the client closed the connection')),
-    whenTaken: closed.promise,
-  })
+  const stream = clientStream(chunks(deps, answering, prepend(first, events)), deps, exchange, outgoing)
   return new Response(stream, {
     headers: {
-      'content-type': 'text/event-stream',
-      'cache-control': 'no-cache',
-      'x-accel-buffering': 'no',
+      ...streamHeaders,
       ...headers(answering, event?.type === 'accepted' ? event.adapterDigest : undefined),
     },
   })
