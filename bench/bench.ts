@@ -1,4 +1,4 @@
-import type { Config } from '../packages/cli/src/config.ts'
+import type { Config } from '../packages/cli/src/option-schema.ts'
 import type { CleanUp } from './shared/clean-up.ts'
 import type { Figure } from './shared/figure.ts'
 

@@ -1,5 +1,8 @@
 import { describe, expect, test } from 'vitest'
-import { flagKey, optionKeys, optionNames, readConfig, type Surroundings, toEnvironment } from '../../packages/cli/src/config.ts'
+import { readConfig, toEnvironment } from '../../packages/cli/src/config.ts'
+import { flagKey } from '../../packages/cli/src/given-option.ts'
+import { optionKeys, optionNames } from '../../packages/cli/src/option-names.ts'
+import type { Surroundings } from '../../packages/cli/src/option-schema.ts'
 
 const around = (env: Record<string, string> = {}): Surroundings => ({ env, cwd: '/here', home: '/home/me', processors: 6 })
 

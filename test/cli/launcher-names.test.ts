@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { type ConfigKey, readConfig, type Surroundings } from '../../packages/cli/src/config.ts'
+import { readConfig } from '../../packages/cli/src/config.ts'
+import type { ConfigKey, Surroundings } from '../../packages/cli/src/option-schema.ts'
 
 const around = (env: Record<string, string> = {}): Surroundings => ({ env, cwd: '/here', home: '/home/me', processors: 6 })
 

@@ -1,14 +1,9 @@
 /** What the README promises to a newcomer. */
 import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
-import {
-  type ConfigKey,
-  optionKeys,
-  optionNames,
-  optionText,
-  readConfig,
-  type Surroundings,
-} from '../../packages/cli/src/config.ts'
+import { optionText, readConfig } from '../../packages/cli/src/config.ts'
+import { optionKeys, optionNames } from '../../packages/cli/src/option-names.ts'
+import type { ConfigKey, Surroundings } from '../../packages/cli/src/option-schema.ts'
 import { codeSpan, readProjectText, tableRows } from '../support/repository.ts'
 
 const readme = readProjectText('README.md')

@@ -8,6 +8,6 @@ export {
 export type { DeviceMemory } from './device-memory.ts'
 export type { PackedAdapter, PackedArray, PackedDtype, PackedModule } from './format/packed-adapter.ts'
 export type { AdapterLease } from './lease.ts'
-export type { Residency, SlotView, Tier } from './residency.ts'
+export type { Residency, SlotView } from './residency.ts'
 export type { ObjectStore } from './store/object-store.ts'
 export type { DeviceTier, SlotLease } from './tiers/device-tier.ts'

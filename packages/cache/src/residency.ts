@@ -1,7 +1,4 @@
-import type { AdapterDigest, ErrorCode, SlotIndex } from '@quiver/protocol'
-
-/** Where an adapter's weights are. Behind the disk stands the origin (store, hub, folder), which is not a tier. */
-export type Tier = 'device' | 'ram' | 'disk'
+import type { AdapterDigest, ErrorCode, SlotIndex, Tier } from '@quiver/protocol'
 
 export type Residency =
   | { readonly state: 'absent' }

@@ -1,6 +1,6 @@
 /** How one option was given: by which of its names, and what. */
 import { isIP } from 'node:net'
-import type { OptionName } from './config.ts'
+import type { OptionName } from './option-names.ts'
 
 export type Flags = Readonly<Record<string, string | undefined>>
 export type Origin = 'flag' | 'environment' | 'default'

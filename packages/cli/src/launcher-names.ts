@@ -1,6 +1,7 @@
 /** Settings of TGI and LoRAX that are accepted, so that a start needs no change, but mean nothing here. */
-import type { Config, Surroundings } from './config.ts'
+
 import { type Flags, flagKey } from './given-option.ts'
+import type { Config, Surroundings } from './option-schema.ts'
 
 export interface UnusedName {
   readonly env: string

@@ -4,9 +4,12 @@ import { fileURLToPath } from 'node:url'
 import { type Logger, ServingError } from '@quiver/protocol'
 import { Command, CommanderError, Option } from 'commander'
 import manifest from '../package.json' with { type: 'json' }
-import { type Flags, optionKeys, optionNames, optionText, type ReadConfig, readConfig, type Surroundings } from './config.ts'
+import { optionText, type ReadConfig, readConfig } from './config.ts'
+import type { Flags } from './given-option.ts'
 import { unusedNames } from './launcher-names.ts'
 import { lineLogger } from './line-logger.ts'
+import { optionKeys, optionNames } from './option-names.ts'
+import type { Surroundings } from './option-schema.ts'
 
 const EXIT_USAGE = 2
 const EXIT_FAILED = 1

@@ -1,0 +1,127 @@
+/** What every option is called: as a flag, in the environment, and by TGI and LoRAX. */
+import { dtypes } from '@quiver/protocol'
+import type { ConfigKey } from './option-schema.ts'
+
+export interface OptionName {
+  readonly env: string
+  readonly flag: string
+  /** What the flag's value is called in the help. */
+  readonly value: string
+  readonly help: string
+  readonly isSecret?: true
+  /** What TGI and LoRAX call it; our own names win. */
+  readonly theirs?: { readonly env: readonly string[]; readonly flags: readonly string[] }
+}
+
+/** In the order of the help. */
+export const optionNames: Readonly<Record<ConfigKey, OptionName>> = {
+  port: {
+    env: 'QUIVER_PORT',
+    flag: 'port',
+    value: 'number',
+    help: 'port of the public HTTP server',
+    theirs: { env: ['PORT'], flags: [] },
+  },
+  host: {
+    env: 'QUIVER_HOST',
+    flag: 'host',
+    value: 'address',
+    help: 'address that the public HTTP server listens on',
+    theirs: { env: ['HOSTNAME'], flags: ['hostname'] },
+  },
+  data: { env: 'QUIVER_DATA', flag: 'data', value: 'folder', help: 'where published adapters and the catalogue are kept' },
+  keys: { env: 'QUIVER_KEYS', flag: 'keys', value: 'file', help: 'file of API keys; without one, no key is needed' },
+  model: {
+    env: 'QUIVER_MODEL',
+    flag: 'model',
+    value: 'model',
+    help: 'base model: folder, .gguf file, hub id or built-in alias',
+    theirs: { env: ['MODEL_ID'], flags: ['model-id'] },
+  },
+  dtype: { env: 'QUIVER_DTYPE', flag: 'dtype', value: 'type', help: `weights of the base model: ${dtypes.join(', ')}` },
+  slots: {
+    env: 'QUIVER_SLOTS',
+    flag: 'slots',
+    value: 'count',
+    help: 'adapters in device memory at once',
+    theirs: { env: ['MAX_ACTIVE_ADAPTERS'], flags: ['max-active-adapters'] },
+  },
+  maxRank: { env: 'QUIVER_MAX_RANK', flag: 'max-rank', value: 'rank', help: 'largest rank that an adapter may have' },
+  localRoots: {
+    env: 'QUIVER_LOCAL_ROOTS',
+    flag: 'local-roots',
+    value: 'folders',
+    help: 'colon-separated folders from which adapter_source "local" may load',
+  },
+  cache: { env: 'QUIVER_CACHE', flag: 'cache', value: 'folder', help: 'where models, graphs and packed adapters are cached' },
+  threads: { env: 'QUIVER_THREADS', flag: 'threads', value: 'count', help: 'processor threads of the engine' },
+  sequences: { env: 'QUIVER_SEQUENCES', flag: 'sequences', value: 'count', help: 'requests that run at once' },
+  totalTokens: {
+    env: 'QUIVER_TOTAL_TOKENS',
+    flag: 'total-tokens',
+    value: 'count',
+    help: 'prompt and answer of one request together',
+    theirs: { env: ['MAX_TOTAL_TOKENS'], flags: ['max-total-tokens'] },
+  },
+  maxInputTokens: {
+    env: 'QUIVER_MAX_INPUT_TOKENS',
+    flag: 'max-input-tokens',
+    value: 'count',
+    help: 'prompt of one request; 0: all but one of the total',
+    theirs: { env: ['MAX_INPUT_TOKENS', 'MAX_INPUT_LENGTH'], flags: ['max-input-length'] },
+  },
+  maxConcurrentRequests: {
+    env: 'QUIVER_MAX_CONCURRENT_REQUESTS',
+    flag: 'max-concurrent-requests',
+    value: 'count',
+    help: 'runs in the house at once, one more is answered 429; 0: as many as the worker takes',
+    theirs: { env: ['MAX_CONCURRENT_REQUESTS'], flags: [] },
+  },
+  maxBestOf: {
+    env: 'QUIVER_MAX_BEST_OF',
+    flag: 'max-best-of',
+    value: 'count',
+    help: 'largest best_of of the LoRAX routes',
+    theirs: { env: ['MAX_BEST_OF'], flags: [] },
+  },
+  maxStopSequences: {
+    env: 'QUIVER_MAX_STOP_SEQUENCES',
+    flag: 'max-stop-sequences',
+    value: 'count',
+    help: 'stop sequences of one request',
+    theirs: { env: ['MAX_STOP_SEQUENCES'], flags: [] },
+  },
+  adapterSource: {
+    env: 'QUIVER_ADAPTER_SOURCE',
+    flag: 'adapter-source',
+    value: 'source',
+    help: 'adapter_source of requests that name none: store or local',
+    theirs: { env: ['ADAPTER_SOURCE'], flags: [] },
+  },
+  chunkTokens: { env: 'QUIVER_CHUNK_TOKENS', flag: 'chunk-tokens', value: 'count', help: 'prompt tokens computed in one step' },
+  ramBytes: { env: 'QUIVER_RAM_BYTES', flag: 'ram-bytes', value: 'bytes', help: 'memory for adapters behind the slots' },
+  diskBytes: { env: 'QUIVER_DISK_BYTES', flag: 'disk-bytes', value: 'bytes', help: 'disk space for packed adapters' },
+  python: { env: 'QUIVER_PYTHON', flag: 'python', value: 'command', help: 'Python with pip, which fetches the built-in model' },
+  store: { env: 'QUIVER_STORE', flag: 'store', value: 'address', help: 'object store of adapters and catalogue' },
+  workerHost: { env: 'QUIVER_WORKER_HOST', flag: 'worker-host', value: 'address', help: 'address of `quiver worker`' },
+  workerPort: { env: 'QUIVER_WORKER_PORT', flag: 'worker-port', value: 'number', help: 'port of `quiver worker`' },
+  workerToken: {
+    env: 'QUIVER_WORKER_TOKEN',
+    flag: 'worker-token',
+    value: 'secret',
+    help: 'secret that `quiver worker` wants to be shown',
+    isSecret: true,
+  },
+  hubEndpoint: { env: 'HF_ENDPOINT', flag: 'hub-endpoint', value: 'address', help: 'another hub than the public one' },
+  hubToken: {
+    env: 'HF_TOKEN',
+    flag: 'hub-token',
+    value: 'secret',
+    help: 'token for the hub',
+    isSecret: true,
+    theirs: { env: ['HUGGING_FACE_HUB_TOKEN'], flags: [] },
+  },
+  hubHome: { env: 'HF_HOME', flag: 'hub-home', value: 'folder', help: 'cache of huggingface_hub, which is read if it is there' },
+}
+
+export const optionKeys = Object.keys(optionNames) as readonly ConfigKey[]

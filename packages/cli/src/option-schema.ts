@@ -1,0 +1,113 @@
+/** What every option may be, and what it is when nobody says. */
+import path from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { dtypes, limits } from '@quiver/protocol'
+import { z } from 'zod'
+
+/** What the defaults and relative paths depend on. */
+export interface Surroundings {
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly cwd: string
+  readonly home: string
+  /** Processors that this process may use. */
+  readonly processors: number
+}
+
+const MEBIBYTE = 2 ** 20
+
+/** LoRAX's, so that its settings are understood; those beyond the first two change nothing here. */
+const adapterSources = ['store', 'local', 'hub', 's3', 'pbase'] as const
+
+const whole = (min: number, max: number) =>
+  z
+    .string()
+    .regex(/^[0-9]{1,15}$/, { error: `a whole number from ${min} to ${max}` })
+    .transform(Number)
+    .refine((value) => value >= min && value <= max, { error: `a whole number from ${min} to ${max}` })
+const filled = (what: string) => z.string().trim().min(1, { error: what })
+const oneOf = <const T extends readonly string[]>(values: T) => z.enum(values, { error: `one of ${values.join(', ')}` })
+const httpUrl = z
+  .string()
+  .refine((text) => text === '' || /^https?:\/\/[^/\s]/.test(text), { error: 'an http:// or https:// address' })
+
+export function schemaFor({ cwd, home }: Surroundings) {
+  const absolute = (text: string) =>
+    path.resolve(cwd, text === '~' || text.startsWith('~/') ? path.join(home, text.slice(1)) : text)
+  const folder = filled('a folder').transform(absolute)
+  return z.object({
+    port: whole(0, 65535),
+    host: filled('a host name or address'),
+    data: folder,
+    keys: z.string().transform((text) => (text === '' ? '' : absolute(text))),
+    model: filled('a folder, a .gguf file, a hub id such as org/name, or smollm2-135m-instruct'),
+    dtype: oneOf(dtypes),
+    slots: whole(1, 1024),
+    maxRank: whole(1, 512),
+    localRoots: z.string().transform((text) =>
+      text
+        .split(':')
+        .filter((part) => part !== '')
+        .map(absolute),
+    ),
+    cache: folder,
+    threads: whole(1, 256),
+    sequences: whole(1, 1024),
+    totalTokens: whole(2, 1_048_576),
+    maxInputTokens: whole(0, 1_048_575),
+    maxConcurrentRequests: whole(0, 65_536),
+    maxBestOf: whole(1, limits.choices),
+    maxStopSequences: whole(1, limits.stopSequencesAtMost),
+    adapterSource: z.string().trim().toLowerCase().pipe(oneOf(adapterSources)),
+    chunkTokens: whole(1, 8192),
+    ramBytes: whole(MEBIBYTE, 2 ** 49),
+    diskBytes: whole(MEBIBYTE, 2 ** 49),
+    python: filled('a command'),
+    store: z.url({ protocol: /^file$/, error: 'an address such as file:///path' }),
+    workerHost: filled('a host name or address'),
+    workerPort: whole(0, 65535),
+    workerToken: z.string(),
+    hubEndpoint: httpUrl,
+    hubToken: z.string(),
+    hubHome: folder,
+  })
+}
+
+export type Config = z.output<ReturnType<typeof schemaFor>>
+export type ConfigKey = keyof Config
+
+export function defaultTexts({ home, processors }: Surroundings): Record<Exclude<ConfigKey, 'store'>, string> {
+  return {
+    port: '8080',
+    host: '127.0.0.1',
+    data: './quiver-data',
+    keys: '',
+    model: 'smollm2-135m-instruct',
+    dtype: 'int8',
+    slots: '32',
+    maxRank: '64',
+    localRoots: '',
+    cache: path.join(home, '.cache/quiver'),
+    threads: String(processors),
+    sequences: '32',
+    totalTokens: '2048',
+    maxInputTokens: '0',
+    maxConcurrentRequests: '0',
+    maxBestOf: String(limits.bestOf),
+    maxStopSequences: String(limits.stopSequences),
+    adapterSource: 'store',
+    chunkTokens: '128',
+    ramBytes: String(512 * MEBIBYTE),
+    diskBytes: String(10_240 * MEBIBYTE),
+    python: 'python3',
+    workerHost: '127.0.0.1',
+    workerPort: '8090',
+    workerToken: '',
+    hubEndpoint: '',
+    hubToken: '',
+    hubHome: path.join(home, '.cache/huggingface'),
+  }
+}
+
+export function defaultStore(data: string, { cwd }: Surroundings): string {
+  return pathToFileURL(path.resolve(cwd, data, 'store')).href
+}
