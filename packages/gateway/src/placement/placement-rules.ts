@@ -1,0 +1,24 @@
+/** What placement weighs with. Found by simulation (`npm run bench -- placement`). */
+export interface PlacementRules {
+  /** Workers of an adapter's rendezvous order that may take it when it is not there yet. */
+  readonly newcomers: number
+  /**
+   * A worker above this multiple of the mean load takes no newcomer. Mirrokni, Thorup and Zadimoghaddam, "Consistent hashing with
+   * bounded loads", 2018; 1.25 is what they recommend.
+   */
+  readonly loadBound: number
+  /** Share of the best prediction by which another candidate may be worse and still be preferred because it is the usual one. */
+  readonly stickiness: number
+  /** Predictions closer than this many ms are alike. */
+  readonly alikeMs: number
+  /** Seconds of the victim's traffic that an eviction is charged with. */
+  readonly harmSeconds: number
+}
+
+export const placementRules: PlacementRules = {
+  newcomers: 3,
+  loadBound: 1.25,
+  stickiness: 0.15,
+  alikeMs: 2,
+  harmSeconds: 4,
+}
