@@ -2,11 +2,16 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import {
+  type AdapterOrder,
+  type AdapterPresences,
+  adapterOrderSchema,
+  httpStatus,
   type RunEvent,
   type RunRequest,
   runRequestSchema,
   type TokenizeRequest,
   tokenizeRequestSchema,
+  toServingError,
   type WorkerInfo,
   type WorkerState,
 } from '@quiver/protocol'
@@ -85,6 +90,23 @@ export const scriptedState: WorkerState = {
   },
 }
 
+/** One adapter in a slot and pinned, one that is not tried again for a while. */
+export const scriptedAdapters: AdapterPresences = {
+  adapters: [
+    { digest: 'a'.repeat(64), state: 'resident', tier: 'device', bytes: 1000, leases: 1, pinned: true, slot: 2 },
+    {
+      digest: 'c'.repeat(64),
+      state: 'quarantined',
+      bytes: 0,
+      leases: 0,
+      pinned: false,
+      cause: 'adapter_invalid',
+      remainingMs: 5000,
+    },
+  ],
+  slotsWanted: 6,
+}
+
 /** One token a character; texts of more than ten are refused. */
 function answerTokenize({ text, addSpecial }: TokenizeRequest, outgoing: ServerResponse): void {
   if (text.length > 10) {
@@ -101,6 +123,10 @@ export class ScriptedWorker {
   /** Every run request that arrived, in order. */
   readonly requests: RunRequest[] = []
   script: Script = helloWorld
+  /** Every order about an adapter that arrived, in order. */
+  readonly orders: { readonly kind: string; readonly adapter: AdapterOrder['adapter'] }[] = []
+  /** Answers of orders; what it throws is answered as a refusal. */
+  onOrder: (kind: string, order: AdapterOrder) => AdapterPresences | Promise<AdapterPresences> = () => scriptedAdapters
   isHealthy = true
   /** Whether `/v1/state` is answered; otherwise it hangs. */
   tellsState = true
@@ -140,10 +166,17 @@ export class ScriptedWorker {
     if (!isAllowed) return void outgoing.writeHead(401).end()
     if (incoming.url === '/v1/info') return void outgoing.end(JSON.stringify(scriptedInfo))
     if (incoming.url === '/v1/state') return void (this.tellsState && outgoing.end(JSON.stringify(scriptedState)))
+    const { pathname, searchParams } = new URL(incoming.url ?? '/', 'http://worker')
+    if (pathname === '/v1/adapters') {
+      const digest = searchParams.get('digest')
+      const adapters = scriptedAdapters.adapters.filter((one) => digest === null || one.digest === digest)
+      return void outgoing.end(JSON.stringify({ ...scriptedAdapters, adapters }))
+    }
     const chunks: Uint8Array[] = []
     for await (const chunk of incoming) chunks.push(chunk)
     const body: unknown = JSON.parse(Buffer.concat(chunks).toString())
     if (incoming.url === '/v1/tokenize') return answerTokenize(tokenizeRequestSchema.parse(body), outgoing)
+    if (pathname.startsWith('/v1/adapters/')) return await this.#answerOrder(pathname, adapterOrderSchema.parse(body), outgoing)
     const request = runRequestSchema.parse(body)
     this.requests.push(request)
     outgoing.writeHead(200, { 'content-type': 'application/x-ndjson' })
@@ -157,5 +190,16 @@ export class ScriptedWorker {
       cut: () => outgoing.destroy(),
       left: new Promise((resolve) => outgoing.once('close', () => outgoing.writableFinished || resolve())),
     })
+  }
+
+  async #answerOrder(pathname: string, order: AdapterOrder, outgoing: ServerResponse): Promise<void> {
+    const kind = pathname.slice('/v1/adapters/'.length)
+    this.orders.push({ kind, adapter: order.adapter })
+    try {
+      outgoing.end(JSON.stringify(await this.onOrder(kind, order)))
+    } catch (thrown) {
+      const { code, message } = toServingError(thrown)
+      outgoing.writeHead(httpStatus[code]).end(JSON.stringify({ error: message, code }))
+    }
   }
 }

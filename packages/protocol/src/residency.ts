@@ -31,14 +31,19 @@ export type AdapterPresence = z.infer<typeof adapterPresenceSchema>
 /** Answer of a worker's `GET /v1/adapters`, and with `?digest=` of the one adapter alone; one that is nowhere is left out. */
 export const adapterPresencesSchema = z.object({
   adapters: z.array(adapterPresenceSchema),
-  /** Slots that would have held every adapter asked for lately; above the slots there are, adapters push each other out. */
+  /** Slots that would have kept every adapter that was asked for again lately; above the slots there are, adapters push each other out. */
   slotsWanted: count,
 })
 export type AdapterPresences = z.infer<typeof adapterPresencesSchema>
 
 /**
- * Body of a worker's `POST /v1/adapters/prefetch`, `/pin` and `/unpin`. Prefetch loads up to RAM and answers when it is there; pin does the
- * same and keeps it there until it is unpinned; both are idempotent. The answer is the adapter's presence.
+ * What a worker can be told, each at `POST /v1/adapters/<order>`; all are idempotent.
+ * `prefetch` loads up to RAM and is answered when the adapter is there; `pin` does the same and keeps it in RAM and on disk until `unpin`;
+ * `lift` ends a quarantine before its time and forgets the failures that led to it.
  */
+export const adapterOrderKinds = ['prefetch', 'pin', 'unpin', 'lift'] as const
+export type AdapterOrderKind = (typeof adapterOrderKinds)[number]
+
+/** Body of an order; the base model cannot be ordered about. The answer is AdapterPresences with this adapter alone. */
 export const adapterOrderSchema = z.object({ adapter: adapterRefSchema })
 export type AdapterOrder = z.infer<typeof adapterOrderSchema>

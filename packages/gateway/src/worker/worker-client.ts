@@ -1,4 +1,7 @@
 import {
+  type AdapterOrder,
+  type AdapterOrderKind,
+  type AdapterPresences,
   limits,
   type RunEvent,
   type RunRequest,
@@ -12,6 +15,7 @@ import {
 } from '@quiver/protocol'
 import { Agent, type Dispatcher, errors, request } from 'undici'
 import { parseRunEvents } from './ndjson.ts'
+import { orderAt, presencesAt } from './worker-adapters.ts'
 import { tokenizeAt } from './worker-tokenize.ts'
 
 export interface WorkerEndpoint {
@@ -31,6 +35,17 @@ export interface WorkerClient {
   run(runRequest: RunRequest, signal: AbortSignal): AsyncGenerator<RunEvent>
   /** @throws ServingError what the worker refuses it with, `worker_lost`, or what the signal's reason says when aborted */
   tokenize(body: TokenizeRequest, signal: AbortSignal): Promise<readonly TextToken[]>
+  /**
+   * The adapters that it holds; of one alone, where a digest is given, none when it is nowhere.
+   * @throws ServingError `worker_lost` when it does not say so, or what the signal's reason says when aborted
+   */
+  adapters(signal: AbortSignal, digest?: string): Promise<AdapterPresences>
+  /**
+   * Tells it to prefetch, pin, unpin or lift an adapter; resolves when that is done. Aborting takes a prefetch or pin back.
+   * @throws ServingError why the adapter cannot be had; `conflict` when no more may be pinned; `overloaded` when too many orders are under
+   * way; `worker_lost`, or what the signal's reason says when aborted
+   */
+  order(kind: AdapterOrderKind, order: AdapterOrder, signal: AbortSignal): Promise<AdapterPresences>
   /** What it is doing. @throws ServingError `worker_lost` when it does not say so, or what the signal's reason says when aborted */
   state(signal: AbortSignal): Promise<WorkerState>
   /** Whether the worker would serve a request now. Never throws. */
@@ -83,6 +98,20 @@ export async function connectWorker(endpoint: WorkerEndpoint, dispatcher: Dispat
     async tokenize(body, signal) {
       try {
         return await tokenizeAt(endpoint.url, body, { headers, dispatcher, signal })
+      } catch (cause) {
+        throw asRunError(cause, signal)
+      }
+    },
+    async adapters(signal, digest) {
+      try {
+        return await presencesAt(endpoint.url, digest, { headers, dispatcher, signal })
+      } catch (cause) {
+        throw asRunError(cause, signal)
+      }
+    },
+    async order(kind, order, signal) {
+      try {
+        return await orderAt(endpoint.url, kind, order, { headers, dispatcher, signal })
       } catch (cause) {
         throw asRunError(cause, signal)
       }

@@ -1,6 +1,18 @@
-import { ServingError, type WorkerInfo, type WorkerState } from '@quiver/protocol'
+import {
+  type AdapterOrder,
+  type AdapterOrderKind,
+  type AdapterPresences,
+  ServingError,
+  type WorkerInfo,
+  type WorkerState,
+} from '@quiver/protocol'
 import type { TimerClock } from '../clock.ts'
 import type { WorkerClient } from './worker-client.ts'
+
+/** What one worker says of its adapters. */
+export interface WorkerAdapters extends AdapterPresences {
+  readonly workerId: string
+}
 
 /** Where requests find the worker to run on. */
 export interface WorkerSource {
@@ -16,6 +28,13 @@ export interface WorkerSource {
   readonly arrivals: number
   /** What the worker is doing; undefined while there is none. @throws ServingError when it does not say so */
   state(signal: AbortSignal): Promise<WorkerState | undefined>
+  /** The adapters of every worker that is there; of one alone where a digest is given. @throws ServingError as `WorkerClient.adapters` */
+  adapters(signal: AbortSignal, digest?: string): Promise<readonly WorkerAdapters[]>
+  /**
+   * Gives every worker an order about an adapter; none is there: none is told.
+   * @throws ServingError as `WorkerClient.order`, of the first worker that cannot carry it out
+   */
+  order(kind: AdapterOrderKind, order: AdapterOrder, signal: AbortSignal): Promise<readonly WorkerAdapters[]>
   /** Whether a request would be served now. */
   isHealthy(signal: AbortSignal): Promise<boolean>
 }
@@ -73,6 +92,19 @@ export class SoleWorker implements WorkerSource {
 
   async state(signal: AbortSignal): Promise<WorkerState | undefined> {
     return await this.#worker?.state(signal)
+  }
+
+  async adapters(signal: AbortSignal, digest?: string): Promise<readonly WorkerAdapters[]> {
+    return await this.#ask((worker) => worker.adapters(signal, digest))
+  }
+
+  async order(kind: AdapterOrderKind, order: AdapterOrder, signal: AbortSignal): Promise<readonly WorkerAdapters[]> {
+    return await this.#ask((worker) => worker.order(kind, order, signal))
+  }
+
+  async #ask(question: (worker: WorkerClient) => Promise<AdapterPresences>): Promise<readonly WorkerAdapters[]> {
+    const worker = this.#worker
+    return worker === undefined ? [] : [{ workerId: worker.info.workerId, ...(await question(worker)) }]
   }
 
   async isHealthy(signal: AbortSignal): Promise<boolean> {
