@@ -6,6 +6,7 @@ const whole = ['test/{e2e,conformance,fault}/**/*.test.ts']
 export default defineConfig({
   test: {
     reporters: ['default', './test/support/summary-reporter.ts'],
+    globalSetup: './test/support/shared-services.ts',
     projects: [
       {
         extends: true,
