@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import type { PackedAdapter } from '@quiver/cache'
-import type { AdapterDigest, SequenceId, SlotIndex } from '@quiver/protocol'
+import { type AdapterDigest, BASE_SLOT, type SequenceId, type SlotIndex } from '@quiver/protocol'
 import type { Capacity, Engine, EngineStep, RowOutput, StepResult } from '../../packages/worker/src/engine/engine.ts'
 import type { ModelSpec } from '../../packages/worker/src/model/model-spec.ts'
 
@@ -51,6 +51,8 @@ export class FakeEngine implements Engine {
   /** What each step left of the sequences, and every broken rule: the loop turns a throw into failed requests, so it is kept here. */
   readonly violations: string[] = []
   readonly #neverEnds: boolean
+  /** Sequences of which every row so far was pooled. */
+  readonly #pooled = new Set<SequenceId>()
   readonly #sequences = new Map<SequenceId, { tokens: number[]; slot: SlotIndex }>()
   readonly #slots: ({ state: 'loading' } | { state: 'loaded'; digest: AdapterDigest } | undefined)[]
   #inStep = false
@@ -145,8 +147,16 @@ export class FakeEngine implements Engine {
     }
   }
 
+  meanHidden(sequence: SequenceId): Float32Array {
+    this.#must(!this.#inStep, 'meanHidden is called during a step')
+    const held = this.#sequences.get(sequence)
+    this.#must(held !== undefined && this.#pooled.has(sequence), `sequence ${sequence} is not pooled`)
+    return fakeMean(held?.tokens ?? [], this.#digestIn(held?.slot ?? BASE_SLOT))
+  }
+
   release(sequence: SequenceId): void {
     this.#must(!this.#inStep, 'release is called during a step')
+    this.#pooled.delete(sequence)
     this.#sequences.delete(sequence)
   }
 
@@ -182,7 +192,7 @@ export class FakeEngine implements Engine {
     return content?.state === 'loaded' ? content.digest : undefined
   }
 
-  #checkRows({ rows, wanted }: EngineStep): void {
+  #checkRows({ rows, wanted, pooled }: EngineStep): void {
     this.#must(rows.length > 0, 'a step without rows')
     const next = new Map<SequenceId, number>()
     const perSequence = new Map<SequenceId, number>()
@@ -204,6 +214,12 @@ export class FakeEngine implements Engine {
       perSequence.set(row.sequence, (perSequence.get(row.sequence) ?? 0) + 1)
       this.#digestIn(row.slot)
     }
+    for (const id of perSequence.keys()) {
+      const isPooled = pooled?.includes(id) ?? false
+      if (isPooled && !this.#sequences.has(id)) this.#pooled.add(id)
+      this.#must(this.#pooled.has(id) === isPooled, `sequence ${id} is pooled in some steps only`)
+    }
+    this.#must(pooled?.every((id) => perSequence.has(id)) ?? true, 'a pooled sequence has no rows')
     for (const count of perSequence.values()) this.#must(count <= this.capacity.chunkTokens, `${count} rows of one sequence`)
     this.#must(
       wanted.every(({ row, top }, index) => row < rows.length && top >= 1 && row > (wanted[index - 1]?.row ?? -1)),
@@ -247,6 +263,16 @@ export function fakeLogprobs(tokens: readonly number[], digest: string | undefin
   if (neverEnds) logits[fakeEosId] = -20
   const sum = logits.reduce((total, logit) => total + Math.exp(logit), 0)
   return logits.map((logit) => logit - Math.log(sum))
+}
+
+/** The mean over the tokens of a state that is a pure function of the tokens so far and the adapter, [fakeSpec.hiddenSize]. */
+export function fakeMean(tokens: readonly number[], digest: string | undefined): Float32Array {
+  const mean = new Float32Array(fakeSpec.hiddenSize)
+  for (const length of tokens.keys()) {
+    const state = fakeLogprobs(tokens.slice(0, length + 1), digest, false)
+    for (const i of mean.keys()) mean[i] = (mean[i] ?? 0) + (state[i] ?? 0) / tokens.length
+  }
+  return mean
 }
 
 /** A 32-bit mixer (the finaliser of MurmurHash3). */

@@ -56,14 +56,21 @@ export class ReferenceModel {
 
   /** @returns the logits of every position, [tokens, vocabulary] */
   logits(tokens: readonly number[], lora: LoraDelta = () => undefined): Float32Array {
-    const { hiddenSize, vocabSize, rmsNormEps } = this.spec
-    const rows = tokens.map((token) => Float64Array.from(this.#embedding.subarray(token * hiddenSize, (token + 1) * hiddenSize)))
-    for (const [index, layer] of this.#layers.entries()) this.#runLayer(index, layer, rows, lora)
+    const { vocabSize } = this.spec
+    const rows = this.hidden(tokens, lora)
     const logits = new Float32Array(rows.length * vocabSize)
     for (const [row, x] of rows.entries()) {
-      logits.set(multiply({ weight: this.#head, bias: undefined }, rmsNorm(x, this.#finalNorm, rmsNormEps)), row * vocabSize)
+      logits.set(multiply({ weight: this.#head, bias: undefined }, x), row * vocabSize)
     }
     return logits
+  }
+
+  /** @returns the hidden state of every position after the last norm, [tokens][hidden] */
+  hidden(tokens: readonly number[], lora: LoraDelta = () => undefined): Float64Array[] {
+    const { hiddenSize, rmsNormEps } = this.spec
+    const rows = tokens.map((token) => Float64Array.from(this.#embedding.subarray(token * hiddenSize, (token + 1) * hiddenSize)))
+    for (const [index, layer] of this.#layers.entries()) this.#runLayer(index, layer, rows, lora)
+    return rows.map((x) => rmsNorm(x, this.#finalNorm, rmsNormEps))
   }
 
   /** Updates `rows`, the residual stream, in place. */

@@ -36,6 +36,8 @@ export interface EngineStep {
   readonly rows: readonly StepRow[]
   /** Ascending by row. */
   readonly wanted: readonly WantedRow[]
+  /** Sequences whose final hidden states are summed up (see `meanHidden`): in every step with rows of theirs, or in none. */
+  readonly pooled?: readonly SequenceId[]
 }
 
 /** The distribution after one wanted row. Its arrays are valid until the next call of `step`. */
@@ -64,7 +66,12 @@ export interface Engine extends DeviceMemory {
   /** Short names for `/info`: what computes, where, and how adapters are applied. */
   readonly description: { readonly kind: string; readonly device: string; readonly lora: string }
   step(step: EngineStep): Promise<StepResult>
-  /** Forgets a sequence's keys and values. Unknown sequences are ignored. Not during a step. */
+  /**
+   * The mean of the final hidden states, after the last norm, over all rows of a pooled sequence so far, [hidden]. The
+   * caller's own copy. Not during a step.
+   */
+  meanHidden(sequence: SequenceId): Float32Array
+  /** Forgets a sequence's keys and values, and its hidden states. Unknown sequences are ignored. Not during a step. */
   release(sequence: SequenceId): void
   close(): Promise<void>
 }

@@ -55,6 +55,7 @@ async function setUp() {
     pools: new AdapterPools(baseLayout(spec), { slots: 2, maxRank: 4, dtype: 'f32' }),
     poolType: 'f32',
     vocabSize: spec.vocabSize,
+    hiddenSize: spec.hiddenSize,
   })
   return { spec, runtime, run }
 }
@@ -65,6 +66,7 @@ const output: RunOutput = {
   firstLogits: new Float32Array(1),
   topLogprobs: new Float32Array(1),
   topIds: new BigInt64Array(1),
+  hidden: new Float32Array(0),
 }
 
 function oneRow(firstRow: number): RunInput {
@@ -76,6 +78,7 @@ function oneRow(firstRow: number): RunInput {
     firstRow,
     lengths: Int32Array.of(1),
     wanted: Int32Array.of(0),
+    pooled: new Int32Array(0),
   }
 }
 

@@ -7,12 +7,14 @@
  *   → residual, norm → gate/up product + LoRA → SiLU · → down product + LoRA → residual
  *
  * Products that read the same input are one (module-groups.ts). Only `wanted` rows reach the head; it answers
- * log-probabilities of the whole vocabulary and the `top` best tokens. The LoRA part is in lora-nodes.ts.
+ * log-probabilities of the whole vocabulary and the `top` best tokens. `pooled` rows, mostly none, are answered as they are
+ * after the last norm. The LoRA part is in lora-nodes.ts.
  *
  * Inputs: tokens [rows] i32 · attention_shape [3] i64 = (batch, length, −1) · seqlens_k [batch] i32, keys of each sequence
- * minus one · total_length [] i32, the most keys of any · wanted [wanted] i32 · top [1] i64 · key.<l>, value.<l>
- * [batch, kvHeads, capacity, headDim] f32 · lora_* and pools (lora-nodes.ts).
- * Outputs: logprobs [wanted, vocab] f32 · first_logit [wanted, 1] f32, of token 0 · top_logprobs, top_ids [wanted, top] · new_key.<l>, new_value.<l> (the same memory).
+ * minus one · total_length [] i32, the most keys of any · wanted [wanted] i32 · pooled [pooled] i32 · top [1] i64 ·
+ * key.<l>, value.<l> [batch, kvHeads, capacity, headDim] f32 · lora_* and pools (lora-nodes.ts).
+ * Outputs: logprobs [wanted, vocab] f32 · first_logit [wanted, 1] f32, of token 0 · top_logprobs, top_ids [wanted, top] ·
+ * hidden [pooled, hidden] f32 · new_key.<l>, new_value.<l> (the same memory).
  */
 
 import type { PackedDtype } from '@quiver/cache'
@@ -21,11 +23,10 @@ import type { Dtype, Progress } from '@quiver/protocol'
 import type { ModelSpec, ModelWeights } from '../../model/model-spec.ts'
 import { throwIfStopped } from '../../model/sleep.ts'
 import { embeddingTensor, finalNormTensor, headTensor, layerTensor } from '../../model/tensor-names.ts'
+import { concatenated, GraphWeights } from './graph-weights.ts'
 import { declareLoraInputs, type LoraInputs, loraDelta } from './lora-nodes.ts'
 import { type ModuleGroup, moduleGroups } from './module-groups.ts'
-import { type Attribute, OnnxModelBuilder } from './onnx-model.ts'
-import type { TensorData } from './ort.ts'
-import { BLOCK, quantize4, quantize8 } from './quantize.ts'
+import { OnnxModelBuilder } from './onnx-model.ts'
 import { rotaryCaches } from './rope.ts'
 import type { WeightFile } from './weight-file.ts'
 
@@ -55,12 +56,14 @@ class GraphBuilder {
   readonly #spec: ModelSpec
   readonly #model: OnnxModelBuilder
   readonly #lora: LoraInputs
+  readonly #weights: GraphWeights
 
   constructor(options: GraphOptions) {
     this.#options = options
     this.#spec = options.spec
     this.#model = new OnnxModelBuilder(options.dataFileName)
     this.#lora = declareLoraInputs(this.#model, options.packedDtype)
+    this.#weights = new GraphWeights({ model: this.#model, ...options })
   }
 
   async build(): Promise<Uint8Array> {
@@ -71,20 +74,22 @@ class GraphBuilder {
     model.input('seqlens_k', 'i32', ['batch'])
     model.input('total_length', 'i32', [])
     model.input('wanted', 'i32', ['wanted'])
+    model.input('pooled', 'i32', ['pooled'])
     model.input('top', 'i64', [1])
     const { cos, sin } = rotaryCaches(this.#spec, this.#options.positions)
     const rotaryShape = [this.#options.positions, this.#spec.headDim / 2]
     const rotary = {
-      cos: await this.#weight('rotary_cos', 'f32', rotaryShape, cos),
-      sin: await this.#weight('rotary_sin', 'f32', rotaryShape, sin),
+      cos: await this.#weights.put('rotary_cos', 'f32', rotaryShape, cos),
+      sin: await this.#weights.put('rotary_sin', 'f32', rotaryShape, sin),
     }
     let residual = await this.#embedding()
     let pending: string | undefined
     for (let layer = 0; layer < layerCount; layer += 1) {
       this.#progress(layer)
-      const first = await this.#norm(residual, pending, layerTensor(layer, 'input_layernorm.weight'))
+      const norm = (name: string) => this.#weights.vector(layerTensor(layer, `${name}.weight`))
+      const first = this.#norm(residual, pending, await norm('input_layernorm'))
       const attention = await this.#attention(layer, first.normed, rotary)
-      const second = await this.#norm(first.sum, attention, layerTensor(layer, 'post_attention_layernorm.weight'))
+      const second = this.#norm(first.sum, attention, await norm('post_attention_layernorm'))
       residual = second.sum
       pending = await this.#feedForward(layer, second.normed)
     }
@@ -100,35 +105,21 @@ class GraphBuilder {
     this.#options.onProgress({ phase: 'convert', label: this.#spec.id, done, total: this.#spec.layerCount + 1, unit: 'steps' })
   }
 
-  async #weight(name: string, type: 'f32' | 'f16' | 'u8', shape: readonly number[], values: TensorData): Promise<string> {
-    return this.#model.weight(name, await this.#options.file.append(type, shape, values))
-  }
-
-  async #read(name: string): Promise<Float32Array<ArrayBuffer>> {
-    return await this.#options.weights.read(name)
-  }
-
-  async #vector(name: string): Promise<string> {
-    const values = await this.#read(name)
-    return await this.#weight(name, 'f32', [values.length], values)
-  }
-
   async #embedding(): Promise<string> {
     const name = embeddingTensor
     const shape = [this.#spec.vocabSize, this.#spec.hiddenSize]
-    const values = await this.#read(name)
+    const values = await this.#weights.read(name)
     if (this.#options.dtype === 'fp32') {
-      return this.#model.node('Gather', [await this.#weight(name, 'f32', shape, values), 'tokens'])
+      return this.#model.node('Gather', [await this.#weights.put(name, 'f32', shape, values), 'tokens'])
     }
     const halves = new Uint16Array(values.length)
     writeF16(values, halves)
-    const rows = this.#model.node('Gather', [await this.#weight(name, 'f16', shape, halves), 'tokens'])
+    const rows = this.#model.node('Gather', [await this.#weights.put(name, 'f16', shape, halves), 'tokens'])
     return this.#model.node('Cast', [rows], { to: 1 })
   }
 
   /** RMS norm of `residual + added`; also answers the sum. */
-  async #norm(residual: string, added: string | undefined, weightName: string): Promise<{ normed: string; sum: string }> {
-    const weight = await this.#vector(weightName)
+  #norm(residual: string, added: string | undefined, weight: string): { normed: string; sum: string } {
     const epsilon = { float: this.#spec.rmsNormEps }
     if (added === undefined) {
       return {
@@ -186,7 +177,7 @@ class GraphBuilder {
     const shaped = await Promise.all(
       (['q_norm', 'k_norm'] as const).map(async (norm, i) => {
         const heads = model.node('Reshape', [parts[i] as string, model.constant([-1, headDim])])
-        const weight = await this.#vector(layerTensor(layer, `self_attn.${norm}.weight`))
+        const weight = await this.#weights.vector(layerTensor(layer, `self_attn.${norm}.weight`))
         return model.node('SimplifiedLayerNormalization', [heads, weight], { axis: -1, epsilon: { float: rmsNormEps } })
       }),
     )
@@ -209,13 +200,13 @@ class GraphBuilder {
   /** One product for all modules of a group, their biases, and what the adapters add. */
   async #product(layer: number, group: ModuleGroup, x: string, parent: string, bias: boolean): Promise<string> {
     const names = group.modules.map((module) => layerTensor(layer, `${parent}.${module}`))
-    const parts = await Promise.all(names.map((name) => this.#read(`${name}.weight`)))
+    const parts = await Promise.all(names.map((name) => this.#weights.read(`${name}.weight`)))
     const weight = concatenated(parts)
     const label = layerTensor(layer, group.name)
-    let y = await this.#linear(label, x, weight, this.#inFeatures(group))
+    let y = await this.#weights.product(label, x, weight, this.#inFeatures(group))
     if (bias) {
-      const values = concatenated(await Promise.all(names.map((name) => this.#read(`${name}.bias`))))
-      y = this.#model.node('Add', [y, await this.#weight(`${label}.bias`, 'f32', [values.length], values)])
+      const values = concatenated(await Promise.all(names.map((name) => this.#weights.read(`${name}.bias`))))
+      y = this.#model.node('Add', [y, await this.#weights.put(`${label}.bias`, 'f32', [values.length], values)])
     }
     const inFeatures = this.#inFeatures(group)
     const outFeatures = parts.map((part) => part.length / inFeatures)
@@ -227,42 +218,22 @@ class GraphBuilder {
     return group.name === 'o' ? headCount * headDim : group.name === 'down' ? intermediateSize : hiddenSize
   }
 
-  /** x [rows, k] · weight [n, k]ᵀ in the model's dtype. */
-  async #linear(
-    label: string,
-    x: string,
-    weight: Float32Array<ArrayBuffer>,
-    k: number,
-    dtype = this.#options.dtype,
-  ): Promise<string> {
-    const n = weight.length / k
-    if (dtype === 'fp32') {
-      const name = await this.#weight(`${label}.weight`, 'f32', [k, n], transposed(weight, n, k))
-      return this.#model.node('MatMul', [x, name])
-    }
-    const quantized = dtype === 'int8' ? quantize8(weight, n, k) : quantize4(weight, n, k)
-    const blocks = Math.ceil(k / BLOCK)
-    const inputs = [
-      x,
-      await this.#weight(`${label}.q`, 'u8', [n, blocks, (BLOCK * quantized.bits) / 8], quantized.packed),
-      await this.#weight(`${label}.scales`, 'f32', [n, blocks], quantized.scales),
-    ]
-    if (quantized.zeroPoints) {
-      inputs.push(await this.#weight(`${label}.zeros`, 'u8', [n, Math.ceil(blocks / 2)], quantized.zeroPoints))
-    }
-    const attributes: Record<string, Attribute> = { K: k, N: n, bits: quantized.bits, block_size: BLOCK, accuracy_level: 4 }
-    return this.#model.node('MatMulNBits', inputs, attributes, MICROSOFT)
-  }
-
   async #head(residual: string, pending: string | undefined): Promise<void> {
     const model = this.#model
     const { vocabSize, hiddenSize, tiedEmbeddings } = this.#spec
-    const rows = [residual, pending ?? ''].map((part) => model.node('Gather', [part, 'wanted']))
-    const { normed } = await this.#norm(rows[0] as string, rows[1], finalNormTensor)
-    const weight = await this.#read(tiedEmbeddings ? embeddingTensor : headTensor)
+    const norm = await this.#weights.vector(finalNormTensor)
+    const finished = (rows: string): string => {
+      const [sum, added] = [residual, pending ?? ''].map((part) => model.node('Gather', [part, rows]))
+      return this.#norm(sum as string, added, norm).normed
+    }
+    const normed = finished('wanted')
+    // A node of its own gives the output its name; of no rows it costs nothing.
+    model.nodeInto('Identity', [finished('pooled')], ['hidden'])
+    model.output('hidden', 'f32', ['pooled', hiddenSize])
+    const weight = await this.#weights.read(tiedEmbeddings ? embeddingTensor : headTensor)
     // The head decides between near equals: it stays at 8 bits when the layers have 4.
     const dtype = this.#options.dtype === 'int4' ? 'int8' : this.#options.dtype
-    const logits = await this.#linear('lm_head', normed, weight, hiddenSize, dtype)
+    const logits = await this.#weights.product('lm_head', normed, weight, hiddenSize, dtype)
     model.nodeInto('LogSoftmax', [logits], ['logprobs'], { axis: -1 })
     // One logit a row tells the sum that the soft-max took away, which rules on raw logits need.
     model.nodeInto('Gather', [logits, model.constant([0])], ['first_logit'], { axis: 1 })
@@ -272,26 +243,4 @@ class GraphBuilder {
     model.output('top_logprobs', 'f32', ['wanted', 'top_count'])
     model.output('top_ids', 'i64', ['wanted', 'top_count'])
   }
-}
-
-function concatenated(parts: readonly Float32Array<ArrayBuffer>[]): Float32Array<ArrayBuffer> {
-  const [only] = parts
-  if (only && parts.length === 1) return only
-  const whole = new Float32Array(parts.reduce((length, part) => length + part.length, 0))
-  let offset = 0
-  for (const part of parts) {
-    whole.set(part, offset)
-    offset += part.length
-  }
-  return whole
-}
-
-function transposed(matrix: Float32Array, rows: number, columns: number): Float32Array<ArrayBuffer> {
-  const result = new Float32Array(matrix.length)
-  for (let row = 0; row < rows; row += 1) {
-    for (let column = 0; column < columns; column += 1) {
-      result[column * rows + row] = matrix[row * columns + column] as number
-    }
-  }
-  return result
 }

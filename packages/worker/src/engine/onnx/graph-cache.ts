@@ -7,7 +7,7 @@ import type { OnnxEngineOptions } from './onnx-engine.ts'
 import { WeightFile } from './weight-file.ts'
 
 /** Grows with every change of the graph or of how weights are stored, so that an old cache is never used. */
-const GRAPH_VERSION = 4
+const GRAPH_VERSION = 5
 const MODEL = 'model.onnx'
 const WEIGHTS = 'weights.bin'
 /** Prefix of folders being built, followed by the builder's process id. */

@@ -17,9 +17,11 @@ export interface RunInput {
   readonly lengths: Int32Array<ArrayBuffer>
   /** Rows whose distribution is wanted, ascending; at least one. */
   readonly wanted: Int32Array<ArrayBuffer>
+  /** Rows whose final hidden state is wanted, mostly none. */
+  readonly pooled: Int32Array<ArrayBuffer>
 }
 
-/** Where a run writes, for its wanted rows: [wanted, vocab], [wanted], [wanted, top], [wanted, top]. */
+/** Where a run writes, for its wanted rows: [wanted, vocab], [wanted], [wanted, top], [wanted, top]; and for pooled ones. */
 export interface RunOutput {
   readonly top: number
   readonly logprobs: Float32Array<ArrayBuffer>
@@ -27,6 +29,8 @@ export interface RunOutput {
   readonly firstLogits: Float32Array<ArrayBuffer>
   readonly topLogprobs: Float32Array<ArrayBuffer>
   readonly topIds: BigInt64Array<ArrayBuffer>
+  /** After the last norm, [pooled, hidden]. */
+  readonly hidden: Float32Array<ArrayBuffer>
 }
 
 interface Parts {
@@ -37,6 +41,7 @@ interface Parts {
   readonly pools: AdapterPools
   readonly poolType: ElementType
   readonly vocabSize: number
+  readonly hiddenSize: number
 }
 
 /**
@@ -67,6 +72,7 @@ export class GraphRun {
     this.#bind('output', 'first_logit', 'f32', [wanted, 1], output.firstLogits)
     this.#bind('output', 'top_logprobs', 'f32', [wanted, output.top], output.topLogprobs)
     this.#bind('output', 'top_ids', 'i64', [wanted, output.top], output.topIds)
+    this.#bind('output', 'hidden', 'f32', [input.pooled.length, this.#parts.hiddenSize], output.hidden)
     this.#bind('input', 'top', 'i64', [1], BigInt64Array.of(BigInt(output.top)))
     await this.#binding.run()
   }
@@ -77,7 +83,7 @@ export class GraphRun {
     this.#bound.clear()
   }
 
-  #bindRows({ tokens, batch, length, lengths, wanted }: RunInput): void {
+  #bindRows({ tokens, batch, length, lengths, wanted, pooled }: RunInput): void {
     this.#bind('input', 'tokens', 'i32', [batch * length], tokens)
     this.#bind('input', 'attention_shape', 'i64', [3], BigInt64Array.of(BigInt(batch), BigInt(length), -1n))
     this.#bind(
@@ -89,6 +95,7 @@ export class GraphRun {
     )
     this.#bind('input', 'total_length', 'i32', [], Int32Array.of(Math.max(...lengths)))
     this.#bind('input', 'wanted', 'i32', [wanted.length], wanted)
+    this.#bind('input', 'pooled', 'i32', [pooled.length], pooled)
   }
 
   #bindAdapters(slots: Int32Array): void {

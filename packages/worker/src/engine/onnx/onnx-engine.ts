@@ -7,6 +7,7 @@ import type { Capacity, Engine, EngineStep, RowOutput, StepResult } from '../eng
 import { AdapterPools } from './adapter-pools.ts'
 import { cachedGraph } from './graph-cache.ts'
 import { GraphRun, type RunInput, type RunOutput } from './graph-run.ts'
+import { HiddenSums } from './hidden-sums.ts'
 import { KvCache } from './kv-cache.ts'
 import { loadOnnxRuntime, type OnnxRuntime, type Session } from './ort.ts'
 import { type SequenceRows, splitStep } from './step-runs.ts'
@@ -76,6 +77,7 @@ class OnnxEngine implements Engine {
   readonly #pools: AdapterPools
   readonly #decode: GraphRun
   readonly #prefill: GraphRun
+  readonly #hidden: HiddenSums
   #logprobs = new Float32Array(0)
   #state: 'idle' | 'stepping' | 'closed' = 'idle'
 
@@ -87,6 +89,7 @@ class OnnxEngine implements Engine {
     this.#runtime = runtime
     this.#session = session
     this.#kv = new KvCache(spec, options.capacity)
+    this.#hidden = new HiddenSums(spec.hiddenSize)
     const dtype = packedDtype(options.dtype)
     this.#pools = new AdapterPools(baseLayout(spec), { slots: this.slots, maxRank: options.capacity.maxRank, dtype })
     const parts = {
@@ -97,6 +100,7 @@ class OnnxEngine implements Engine {
       pools: this.#pools,
       poolType: dtype,
       vocabSize: spec.vocabSize,
+      hiddenSize: spec.hiddenSize,
     }
     this.#decode = new GraphRun(parts)
     this.#prefill = new GraphRun(parts)
@@ -132,6 +136,12 @@ class OnnxEngine implements Engine {
   release(sequence: SequenceId): void {
     assert(this.#state !== 'stepping', 'a sequence is not released during a step')
     this.#kv.release(sequence)
+    this.#hidden.forget(sequence)
+  }
+
+  meanHidden(sequence: SequenceId): Float32Array {
+    assert(this.#state !== 'stepping', 'hidden states are not read during a step')
+    return this.#hidden.mean(sequence)
   }
 
   async close(): Promise<void> {
@@ -163,11 +173,13 @@ class OnnxEngine implements Engine {
     outputs: OutputSpace,
     results: Map<number, RowOutput>,
   ): Promise<void> {
+    const { hiddenSize, vocabSize } = this.model
     const length = sequences[0]?.rows.length ?? 0
     const rows = sequences.flatMap((sequence) => sequence.rows)
     const wanted = sequences.flatMap((sequence, i) =>
       sequence.wanted.map(({ row }) => ({ row, local: i * length + row - sequence.firstRow })),
     )
+    const pooled = sequences.flatMap(({ isPooled }, i) => (isPooled ? [i] : []))
     for (const { sequence, rows: own } of sequences) {
       assert(own[0]?.position === this.#kv.length(sequence), 'a sequence goes on where it stopped')
       assert(this.#kv.length(sequence) + length <= this.#kv.capacity, 'a sequence fits into its row of the cache')
@@ -181,11 +193,19 @@ class OnnxEngine implements Engine {
       lengths: Int32Array.from(sequences, ({ rows: own }) => (own[0]?.position ?? 0) + length),
       // A run needs something to answer: a piece of a prompt of which nothing is wanted answers its last row.
       wanted: wanted.length > 0 ? Int32Array.from(wanted, ({ local }) => local) : Int32Array.of(rows.length - 1),
+      pooled: Int32Array.from(
+        { length: pooled.length * length },
+        (_, at) => (pooled[Math.floor(at / length)] ?? 0) * length + (at % length),
+      ),
     }
-    const output = outputs.take(input.wanted.length)
+    const output = outputs.take(input.wanted.length, input.pooled.length)
     await graph.run(input, output)
     for (const { sequence } of sequences) this.#kv.setLength(sequence, this.#kv.length(sequence) + length)
-    for (const [i, { row }] of wanted.entries()) results.set(row, rowOutput(row, i, output, this.model.vocabSize))
+    for (const [i, of] of pooled.entries()) {
+      const { sequence } = sequences[of] as SequenceRows
+      this.#hidden.add(sequence, output.hidden.subarray(i * length * hiddenSize, (i + 1) * length * hiddenSize))
+    }
+    for (const [i, { row }] of wanted.entries()) results.set(row, rowOutput(row, i, output, vocabSize))
   }
 
   /** Room for the results of one step, in one array that grows to what was needed most and is kept. */
@@ -197,7 +217,7 @@ class OnnxEngine implements Engine {
     if (this.#logprobs.length < most) this.#logprobs = new Float32Array(most)
     let used = 0
     return {
-      take: (rows) => {
+      take: (rows, pooled) => {
         const logprobs = this.#logprobs.subarray(used * vocab, (used + rows) * vocab)
         used += rows
         return {
@@ -206,6 +226,7 @@ class OnnxEngine implements Engine {
           firstLogits: new Float32Array(rows),
           topLogprobs: new Float32Array(rows * top),
           topIds: new BigInt64Array(rows * top),
+          hidden: new Float32Array(pooled * this.model.hiddenSize),
         }
       },
     }
@@ -213,7 +234,8 @@ class OnnxEngine implements Engine {
 }
 
 interface OutputSpace {
-  take(rows: number): RunOutput
+  /** @param pooled rows whose hidden states are wanted */
+  take(rows: number, pooled: number): RunOutput
 }
 
 function rowOutput(row: number, index: number, output: RunOutput, vocab: number): RowOutput {

@@ -9,6 +9,8 @@ export interface SequenceRows {
   /** Index of the first of these rows in the step. */
   readonly firstRow: number
   readonly wanted: readonly WantedRow[]
+  /** Whether the hidden states of all these rows are wanted. */
+  readonly isPooled: boolean
 }
 
 /** A step cut into what runs together: sequences with one row as one batch, each longer piece of a prompt by itself. */
@@ -21,6 +23,7 @@ export interface StepRuns {
 export function splitStep(step: EngineStep): StepRuns {
   const sequences: SequenceRows[] = []
   const seen = new Set<SequenceId>()
+  const pooled = new Set(step.pooled)
   let wantedAt = 0
   for (let start = 0; start < step.rows.length; ) {
     const first = step.rows[start] as StepRow
@@ -35,10 +38,12 @@ export function splitStep(step: EngineStep): StepRuns {
       assert(next.row >= start, 'wanted rows ascend')
       wanted.push(next)
     }
-    sequences.push({ sequence: first.sequence, rows: step.rows.slice(start, end), firstRow: start, wanted })
+    const { sequence } = first
+    sequences.push({ sequence, rows: step.rows.slice(start, end), firstRow: start, wanted, isPooled: pooled.delete(sequence) })
     start = end
   }
   assert(wantedAt === step.wanted.length, 'every wanted row is in the step')
+  assert(pooled.size === 0, 'every pooled sequence has rows in the step')
   return {
     decode: sequences.filter(({ rows }) => rows.length === 1),
     prefill: sequences.filter(({ rows }) => rows.length > 1),
