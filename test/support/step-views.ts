@@ -13,9 +13,10 @@ const common = (id: number, promptLength: number) => ({
   promptLength,
   top: 1,
   promptDetails: false,
+  embeds: false,
 })
 
-type Overrides = Partial<Pick<WaitingView, 'deadlineAtMs' | 'fate' | 'top' | 'promptDetails'>>
+type Overrides = Partial<Pick<WaitingView, 'deadlineAtMs' | 'fate' | 'top' | 'promptDetails' | 'embeds'>>
 type WaitingOptions = { prompt?: number; adapter?: string; arriving?: boolean } & Overrides
 type RunningOptions = {
   prompt?: number

@@ -2,7 +2,7 @@ import { ServingError } from '@quiver/protocol'
 import { describe, expect, it } from 'vitest'
 import { BatchHarness, type HarnessRun } from '../support/batch-harness.ts'
 import { fakeDigest } from '../support/fake-adapter-cache.ts'
-import { referenceTokens } from '../support/fake-engine.ts'
+import { fakeMean, referenceTokens } from '../support/fake-engine.ts'
 import { fakeTokenizer } from '../support/fake-tokenizer.ts'
 import { randomFrom, randomSeed } from '../support/random-seed.ts'
 
@@ -17,6 +17,7 @@ class RandomRuns {
     readonly inputs: string
     readonly on: string | undefined
     readonly maxNewTokens: number
+    readonly embeds: boolean
   }[] = []
   readonly #random: () => number
   #lastFailedStep = 0
@@ -56,7 +57,9 @@ class RandomRuns {
     )
     const on = this.#adapter()
     const maxNewTokens = 1 + this.#below(20)
+    const embeds = this.#chance(0.2)
     const run = this.harness.run({
+      ...(embeds ? { goal: 'embedding' as const } : {}),
       inputs,
       maxNewTokens,
       ignoreEos: false,
@@ -65,7 +68,7 @@ class RandomRuns {
       deadlineMs: this.#chance(0.2) ? this.#below(100) : 60_000_000,
       ...(on === undefined ? {} : { on }),
     })
-    this.runs.push({ run, inputs, on, maxNewTokens })
+    this.runs.push({ run, inputs, on, maxNewTokens, embeds })
   }
 
   #adapter(): string | undefined {
@@ -94,12 +97,12 @@ class RandomRuns {
 describe('1,000 random runs with cancellations, deadlines and failures', () => {
   const seed = randomSeed('random runs')
 
-  it(`each end exactly once, with tokens of their own adapter alone, and leave nothing behind (SEED=${seed})`, async () => {
+  it(`each end exactly once, with tokens or the embedding of their own adapter alone, and leave nothing behind (SEED=${seed})`, async () => {
     const world = new RandomRuns(seed)
     const { harness } = world
     await world.play(1_000)
     const codes = new Map<string, number>()
-    for (const { run, inputs, on, maxNewTokens } of world.runs) {
+    for (const { run, inputs, on, maxNewTokens, embeds } of world.runs) {
       const terminal = run.events.filter(({ type }) => type === 'done' || type === 'error')
       expect(terminal).toHaveLength(1)
       expect(run.events.at(-1)).toBe(terminal[0])
@@ -107,7 +110,11 @@ describe('1,000 random runs with cancellations, deadlines and failures', () => {
       const code = end?.type === 'error' ? end.code : 'done'
       codes.set(code, (codes.get(code) ?? 0) + 1)
       const digest = on === undefined ? undefined : fakeDigest(on)
-      const reference = referenceTokens(fakeTokenizer().encode(inputs), maxNewTokens, { digest })
+      const promptIds = fakeTokenizer().encode(inputs)
+      const means = run.events.flatMap((event) => (event.type === 'embedding' ? [event.values] : []))
+      const isEmbedded = embeds && end?.type === 'done'
+      expect(means).toEqual(isEmbedded ? [Buffer.from(fakeMean(promptIds, digest).buffer).toString('base64')] : [])
+      const reference = embeds ? [] : referenceTokens(promptIds, maxNewTokens, { digest })
       expect(run.tokens).toEqual(reference.slice(0, run.tokens.length))
       if (end?.type === 'done') expect(run.tokens).toHaveLength(reference.length)
     }

@@ -43,6 +43,9 @@ export const limits = {
   tokenizeCharacters: 256 * 1024,
   /** How long a request may take from arrival to its last token. */
   requestDeadlineMs: 600_000,
+  /** Texts of one embeddings request, as many as OpenAI allows, and how many of them are computed at once. */
+  embeddingInputs: 2048,
+  embeddingLanes: 4,
   /** Reading a public request's headers and body. */
   requestHeadersMs: 15_000,
   requestReadMs: 60_000,

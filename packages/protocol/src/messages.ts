@@ -39,6 +39,11 @@ export const runRequestSchema = z.object({
   tenant: z.string().min(1).max(128),
   adapter: adapterRefSchema,
   prompt: promptSchema,
+  /**
+   * `embedding`: answer the mean of the prompt's hidden states instead of a text; of the fields only `adapter`, `prompt` and
+   * `deadlineMs` count then. Absent: a text.
+   */
+  goal: z.enum(['text', 'embedding']).optional(),
   sampling: samplingSchema,
   /** Absent: as many as fit into the worker's total. */
   maxNewTokens: z.int().positive().optional(),
@@ -63,7 +68,10 @@ export type TokenLogprob = z.infer<typeof tokenSchema>
 export const finishReasons = ['length', 'eos_token', 'stop_sequence'] as const
 export type FinishReason = (typeof finishReasons)[number]
 
-/** `accepted`, then `prefill` where asked for, then `token`…, then exactly one of `done` or `error`. `error` may come at any point. */
+/**
+ * `accepted`, then `prefill` where asked for, then `token`… or the one `embedding`, then exactly one of `done` or `error`.
+ * `error` may come at any point.
+ */
 export const runEventSchema = z.discriminatedUnion('type', [
   z.object({
     type: z.literal('accepted'),
@@ -87,7 +95,13 @@ export const runEventSchema = z.discriminatedUnion('type', [
     alternatives: z.array(tokenSchema.extend({ special: z.boolean() })).optional(),
   }),
   z.object({
+    type: z.literal('embedding'),
+    /** The mean of the hidden states after the last norm, [hidden]: base64 of float32, little-endian. */
+    values: z.base64(),
+  }),
+  z.object({
     type: z.literal('done'),
+    /** Of an embedding `length`: no token may follow. */
     finishReason: z.enum(finishReasons),
     /** All generated tokens decoded, special ones left out. A stop text stays in. */
     generatedText: z.string(),
@@ -98,7 +112,7 @@ export const runEventSchema = z.discriminatedUnion('type', [
     /** From arrival to admission, and from admission to the last token. */
     queueMs: milliseconds,
     inferenceMs: milliseconds,
-    /** From arrival to the first token. */
+    /** From arrival to the first token, or to the embedding. */
     firstTokenMs: milliseconds,
   }),
   z.object({ type: z.literal('error'), code: z.enum(errorCodes), message: z.string() }),

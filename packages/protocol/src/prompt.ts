@@ -1,4 +1,7 @@
-/** What a run begins with: a text as it stands, or a conversation that the worker renders with the model's chat template. */
+/**
+ * What a run begins with: a text as it stands, its tokens, or a conversation that the worker renders with the model's chat
+ * template.
+ */
 import { z } from 'zod'
 
 /**
@@ -11,6 +14,8 @@ export type ChatMessage = z.infer<typeof chatMessageSchema>
 export const promptSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('text'), text: z.string().min(1) }),
   z.object({
+  /** Nothing is put around them. */
+  z.object({ kind: z.literal('tokens'), ids: z.array(z.int().nonnegative()).min(1) }),
     kind: z.literal('chat'),
     messages: z.array(chatMessageSchema).min(1),
     /** Descriptions of tools for the template, in the form of OpenAI's `tools`. */

@@ -191,7 +191,7 @@ export class BatchLoop {
   async #compute(plan: RunPlan): Promise<StepResult | undefined> {
     this.#stepStartedAtMs = this.#deps.clock.nowMs()
     try {
-      const result = await this.#deps.engine.step({ rows: plan.rows, wanted: plan.wanted })
+      const result = await this.#deps.engine.step({ rows: plan.rows, wanted: plan.wanted, pooled: plan.pooled })
       this.#failedInARow = 0
       return result
     } catch (thrown) {

@@ -20,11 +20,8 @@ export function promptOf(
   request: Pick<RunRequest, 'prompt' | 'truncate' | 'maxNewTokens'>,
   { tokenizer, vocabSize, inputTokens, totalTokens }: PromptLimits,
 ): { readonly promptIds: readonly number[]; readonly maxNewTokens: number } {
-  const { text, addSpecial } = textOf(request.prompt, tokenizer)
-  // Tokens are made on the event loop's thread: megabytes that cannot fit are refused before.
-  const least = request.truncate === undefined ? tokenizer.leastTokens(text) : 0
-  if (least > totalTokens) throw tooMany(`at least ${least}`, request.maxNewTokens ?? 0, totalTokens)
-  const ids = tokenizer.encode(text, { addSpecial })
+  const most = request.truncate === undefined ? totalTokens : Number.POSITIVE_INFINITY
+  const ids = idsOf(request.prompt, tokenizer, most, (least) => tooMany(least, request.maxNewTokens ?? 0, totalTokens))
   const promptIds = request.truncate === undefined ? ids : ids.slice(-request.truncate)
   if (promptIds.length === 0) throw new ServingError('invalid_parameters', '`inputs` cannot be empty')
   const maxNewTokens = request.maxNewTokens ?? Math.max(0, totalTokens - promptIds.length)
@@ -35,8 +32,7 @@ export function promptOf(
       `\`inputs\` must have less than ${inputTokens} tokens. Given: ${promptIds.length}`,
     )
   }
-  // The engine would fail on it, and with it everybody's step.
-  const stranger = promptIds.find((id) => id >= vocabSize)
+  const stranger = strangerIn(promptIds, vocabSize)
   if (stranger !== undefined) {
     throw new ServingError(
       'invalid_parameters',
@@ -46,8 +42,51 @@ export function promptOf(
   return { promptIds, maxNewTokens }
 }
 
+/**
+ * The tokens of a text that is to be embedded, where no token has to follow.
+ * @throws ServingError `invalid_parameters`
+ */
+export function embeddingPromptOf(
+  { prompt }: Pick<RunRequest, 'prompt'>,
+  { tokenizer, vocabSize, inputTokens }: PromptLimits,
+): readonly number[] {
+  const refused = (why: string) => new ServingError('invalid_parameters', `\`input\` ${why}`)
+  const tooLong = (given: string) => refused(`must have at most ${inputTokens} tokens. Given: ${given}`)
+  const ids = idsOf(prompt, tokenizer, inputTokens, tooLong)
+  if (ids.length === 0) throw refused('has no tokens')
+  if (ids.length > inputTokens) throw tooLong(String(ids.length))
+  const stranger = strangerIn(ids, vocabSize)
+  if (stranger !== undefined) throw refused(`holds token ${stranger}, but the model has only ${vocabSize} tokens`)
+  return ids
+}
+
+/**
+ * Tokens are made on the event loop's thread: megabytes that cannot fit into `most` tokens are refused before.
+ * @throws what `tooMany` makes of the count
+ */
+function idsOf(
+  prompt: Prompt,
+  tokenizer: PromptLimits['tokenizer'],
+  most: number,
+  tooMany: (given: string) => ServingError,
+): readonly number[] {
+  if (prompt.kind === 'tokens') return prompt.ids
+  const { text, addSpecial } = textOf(prompt, tokenizer)
+  const least = most === Number.POSITIVE_INFINITY ? 0 : tokenizer.leastTokens(text)
+  if (least > most) throw tooMany(`at least ${least}`)
+  return tokenizer.encode(text, { addSpecial })
+}
+
+/** A token that the engine would fail on, and with it everybody's step. */
+function strangerIn(ids: readonly number[], vocabSize: number): number | undefined {
+  return ids.find((id) => id >= vocabSize)
+}
+
 /** A rendered conversation has the special tokens that its template wrote, and no more. */
-function textOf(prompt: Prompt, tokenizer: PromptLimits['tokenizer']): { readonly text: string; readonly addSpecial: boolean } {
+function textOf(
+  prompt: Exclude<Prompt, { kind: 'tokens' }>,
+  tokenizer: PromptLimits['tokenizer'],
+): { readonly text: string; readonly addSpecial: boolean } {
   switch (prompt.kind) {
     case 'text':
       return { text: prompt.text, addSpecial: true }

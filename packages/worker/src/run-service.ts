@@ -12,14 +12,14 @@ import {
   toServingError,
 } from '@quiver/protocol'
 import type { BatchLoop, BatchState } from './batch-loop.ts'
-import { promptOf } from './prompt.ts'
+import { embeddingPromptOf, promptOf } from './prompt.ts'
 import { type Constraint, constrainedSampler } from './sampling/constrained.ts'
 import type { Sampler } from './sampling/sampler.ts'
 import type { StopSequences } from './sampling/stop-sequences.ts'
 import { errorEvent } from './step/apply-step.ts'
-import type { EventSink, SequenceAdapter } from './step/sequence.ts'
+import type { EventSink, Generation, SequenceAdapter, Task } from './step/sequence.ts'
 import type { Timers } from './timers.ts'
-import type { Tokenizer, TokenStream } from './tokenizer/tokenizer.ts'
+import type { Tokenizer } from './tokenizer/tokenizer.ts'
 
 export interface RunServiceDeps {
   readonly loop: BatchLoop
@@ -86,23 +86,27 @@ export class RunService {
     try {
       this.#refuseIfUnable()
       const arrivedAtMs = this.#deps.clock.nowMs()
-      const prompt = promptOf(request, this.#deps)
-      const run = {
-        request,
-        sink,
-        signal,
-        ...prompt,
-        sampler: this.#deps.createSampler(request.sampling, prompt.promptIds),
-        stops: this.#deps.createStops(request.stop),
-        text: this.#deps.tokenizer.stream(),
-        arrivedAtMs,
-        deadlineAtMs: arrivedAtMs + request.deadlineMs,
-      }
-      if (request.adapter.kind === 'base' && request.grammar === undefined) this.#queue(run, { kind: 'base' })
+      const work = request.goal === 'embedding' ? this.#embedding(request) : this.#generation(request)
+      const run: Run = { request, sink, signal, ...work, arrivedAtMs, deadlineAtMs: arrivedAtMs + request.deadlineMs }
+      if (request.adapter.kind === 'base' && grammarOf(run) === undefined) this.#queue(run, { kind: 'base' })
       else void this.#queueWhenReady(run)
     } catch (thrown) {
       sink.send(errorEvent(toServingError(thrown)))
     }
+  }
+
+  #embedding(request: RunRequest): Pick<Run, 'promptIds' | 'task'> {
+    return { promptIds: embeddingPromptOf(request, this.#deps), task: { kind: 'embed' } }
+  }
+
+  #generation(request: RunRequest): Pick<Run, 'promptIds' | 'task'> {
+    const { createSampler, createStops, tokenizer } = this.#deps
+    const { promptIds, maxNewTokens } = promptOf(request, this.#deps)
+    const { ignoreEos, alternatives, prefillDetails } = request
+    const sampler = createSampler(request.sampling, promptIds)
+    const [stops, text] = [createStops(request.stop), tokenizer.stream()]
+    const task = { kind: 'generate', maxNewTokens, ignoreEos, alternatives, prefillDetails, sampler, stops, text } as const
+    return { promptIds, task }
   }
 
   /** @throws ServingError `invalid_parameters` for a text that would hold up everybody's steps */
@@ -163,7 +167,7 @@ export class RunService {
   }
 
   async #constraintOf(run: Run): Promise<Constraint | undefined> {
-    const { grammar } = run.request
+    const grammar = grammarOf(run)
     if (grammar === undefined) return undefined
     const opening = this.#deps.openConstraint(grammar)
     try {
@@ -179,7 +183,10 @@ export class RunService {
   }
 
   #constrained(run: Run, constraint: Constraint): Run {
-    return { ...run, constraint, sampler: constrainedSampler(run.sampler, constraint, this.#deps.scores) }
+    const { task } = run
+    if (task.kind === 'embed') return run
+    const sampler = constrainedSampler(task.sampler, constraint, this.#deps.scores)
+    return { ...run, task: { ...task, constraint, sampler } satisfies Generation }
   }
 
   #queue(run: Run, adapter: SequenceAdapter): void {
@@ -192,18 +199,11 @@ export class RunService {
       id,
       requestId: request.requestId,
       promptIds,
-      maxNewTokens: run.maxNewTokens,
       adapter,
       arrivedAtMs: run.arrivedAtMs,
       deadlineAtMs: run.deadlineAtMs,
-      ignoreEos: request.ignoreEos,
-      alternatives: request.alternatives,
-      prefillDetails: request.prefillDetails,
-      sampler: run.sampler,
-      stops: run.stops,
-      text: run.text,
-      ...(run.constraint === undefined ? {} : { constraint: run.constraint }),
       sink,
+      ...run.task,
     })
     if (signal.aborted) this.#deps.loop.cancel(id)
     else signal.addEventListener('abort', () => this.#deps.loop.cancel(id), { once: true })
@@ -234,11 +234,12 @@ interface Run {
   readonly sink: EventSink
   readonly signal: AbortSignal
   readonly promptIds: readonly number[]
-  readonly maxNewTokens: number
-  readonly sampler: Sampler
-  readonly stops: StopSequences
-  readonly text: TokenStream
-  readonly constraint?: Constraint
+  readonly task: Task
   readonly arrivedAtMs: number
   readonly deadlineAtMs: number
+}
+
+/** An embedding has no form to keep to. */
+function grammarOf({ request, task }: Run): Grammar | undefined {
+  return task.kind === 'generate' ? request.grammar : undefined
 }

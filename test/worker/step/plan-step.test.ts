@@ -78,6 +78,14 @@ describe('planStep', () => {
     })
   })
 
+  it('wants no distribution of a sequence that embeds, in any chunk, and names it beside those that generate', () => {
+    const long = { prompt: 9, embeds: true }
+    const first = planStep(view({ running: [running(1)], waiting: [waiting(2, long)] }), limits)
+    expect(first).toMatchObject({ wanted: [{ row: 0, top: 1 }], pooled: [2], work: [{ rowCount: 1 }, { rowCount: 8 }] })
+    const last = planStep(view({ running: [running(1), running(2, { ...long, generated: 0, computed: 8 })] }), limits)
+    expect(last).toMatchObject({ wanted: [{ row: 0, top: 1 }], pooled: [2], work: [{ rowCount: 1 }, { rowCount: 1 }] })
+  })
+
   it('admits nobody beyond the places, and uses places that come free in the same step', () => {
     const four = [1, 2, 3, 4].map((id) => running(id))
     expect(admitted(planStep(view({ running: four, waiting: [waiting(5)] }), limits))).toEqual([])

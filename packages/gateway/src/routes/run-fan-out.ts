@@ -77,6 +77,9 @@ async function collect(run: RunEvents): Promise<CollectedRun> {
       case 'done':
         done = event
         break
+      // Only of runs that ask for it, which are read elsewhere (openai/embedding-runs.ts).
+      case 'embedding':
+        break
       default:
         assertNever(event)
     }

@@ -4,11 +4,11 @@ import { type Clock, type FinishReason, type RunEvent, ServingError, type SlotIn
 import type { Engine, RowOutput, StepResult } from '../engine/engine.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import type { Batch, FinishCause } from './batch.ts'
-import type { Sequence } from './sequence.ts'
+import type { Generation, Sequence } from './sequence.ts'
 import type { Admission, PlannedFinish, PlannedLoad, RunPlan, SequenceRows, StepPlan } from './step-plan.ts'
 
 export interface StepDeps {
-  readonly engine: Pick<Engine, 'release'>
+  readonly engine: Pick<Engine, 'release' | 'meanHidden'>
   readonly device: AdapterCache['device']
   readonly tokenizer: Pick<Tokenizer, 'decode' | 'isSpecial'>
   /** Tokens that end a text: those of the model and of its tokenizer. */
@@ -92,13 +92,18 @@ function earlyError(sequence: Sequence, cause: PlannedFinish['cause']): ServingE
     case 'expired':
       return new ServingError(
         'deadline_exceeded',
-        `the request's deadline passed after ${sequence.init.deadlineAtMs - sequence.init.arrivedAtMs} ms, ` +
-          `with ${sequence.generatedCount} of at most ${sequence.init.maxNewTokens} tokens generated`,
+        `the request's deadline passed after ${sequence.init.deadlineAtMs - sequence.init.arrivedAtMs} ms, ${progressOf(sequence)}`,
       )
     case 'failed':
       assert(sequence.failure !== undefined, `sequence ${sequence.id} failed without a reason`)
       return sequence.failure
   }
+}
+
+function progressOf({ init, generatedCount, computed }: Sequence): string {
+  return init.kind === 'generate'
+    ? `with ${generatedCount} of at most ${init.maxNewTokens} tokens generated`
+    : `with ${computed} of ${init.promptIds.length} tokens computed`
 }
 
 function start(batch: Batch, load: PlannedLoad, deps: StepDeps): void {
@@ -129,13 +134,19 @@ interface RowsDone {
 }
 
 function takeRows(batch: Batch, { sequence, work, outputs }: RowsDone, deps: StepDeps): void {
-  if (work.phase === 'prefill' && sequence.init.prefillDetails) notePrompt({ sequence, work, outputs })
+  const { init } = sequence
+  const isTold = init.kind === 'generate' && init.prefillDetails && work.phase === 'prefill'
+  if (isTold) notePrompt({ sequence, work, outputs })
   sequence.advance(work.rowCount)
   if (!sequence.isCurrent) return
-  if (work.phase === 'prefill' && sequence.init.prefillDetails) sendPrompt(sequence, deps)
+  if (init.kind === 'embed') {
+    takeEmbedding(batch, sequence, deps)
+    return
+  }
+  if (isTold) sendPrompt(sequence, deps)
   const last = outputs.get(work.firstRow + work.rowCount - 1)
   assert(last !== undefined, `the engine left out the last row of sequence ${sequence.id}`)
-  takeToken(batch, sequence, last, deps)
+  takeToken(batch, { sequence, generation: init, output: last }, deps)
 }
 
 /** Each prompt row's distribution gives the log-probability of the prompt token after it. */
@@ -159,24 +170,46 @@ function sendPrompt(sequence: Sequence, { tokenizer }: StepDeps): void {
   sequence.init.sink.send({ type: 'prefill', tokens })
 }
 
+/** All of the text is computed: sends the mean of its hidden states and ends the sequence. */
+function takeEmbedding(batch: Batch, sequence: Sequence, deps: StepDeps): void {
+  const mean = deps.engine.meanHidden(sequence.id)
+  if (!mean.every(Number.isFinite)) throw notFinite()
+  sequence.init.sink.send({ type: 'embedding', values: toBase64(mean) })
+  end(batch, sequence, 'length', sequence.doneEvent({ reason: 'length', text: '', nowMs: deps.clock.nowMs() }), deps)
+}
+
+/** Of float32, little-endian whatever this machine is. */
+function toBase64(values: Float32Array): string {
+  const bytes = Buffer.allocUnsafe(values.length * 4)
+  for (const [i, value] of values.entries()) bytes.writeFloatLE(value, i * 4)
+  return bytes.toString('base64')
+}
+
+interface NextToken {
+  readonly sequence: Sequence
+  readonly generation: Generation
+  readonly output: RowOutput
+}
+
 /** Chooses the next token, sends it, and ends the sequence with it where it is the last. */
-function takeToken(batch: Batch, sequence: Sequence, output: RowOutput, deps: StepDeps): void {
-  const { sampler, stops, text, sink } = sequence.init
+function takeToken(batch: Batch, next: NextToken, deps: StepDeps): void {
+  const { sequence, generation, output } = next
+  const { sampler, stops, text } = generation
   const { id, logprob } = sampler.choose(output)
   if (!Number.isFinite(logprob)) throw notFinite()
   sampler.accept(id)
   const nowMs = deps.clock.nowMs()
   sequence.push(id, nowMs)
   const certain = text.push(id)
-  const reason = finishReason(sequence, id, stops.push(certain), deps)
-  sink.send({
+  const reason = finishReason(next, id, stops.push(certain), deps)
+  sequence.init.sink.send({
     type: 'token',
     id,
     text: reason === undefined ? certain : certain + text.end(),
     logprob,
     special: deps.tokenizer.isSpecial(id),
     last: reason !== undefined,
-    ...alternativesOf(sequence, output, deps),
+    ...alternativesOf(generation, output, deps),
   })
   if (reason === undefined) return
   const done = sequence.doneEvent({ reason, text: deps.tokenizer.decode(sequence.generatedIds), nowMs })
@@ -188,17 +221,22 @@ function notFinite(): ServingError {
 }
 
 /** Length is tested first, as LoRAX does: if the last allowed token is the end of the text, the reason is `length`. */
-function finishReason(sequence: Sequence, id: number, stopped: boolean, { eosTokenIds }: StepDeps): FinishReason | undefined {
-  if (sequence.generatedCount >= sequence.init.maxNewTokens) return 'length'
+function finishReason(
+  { sequence, generation }: NextToken,
+  id: number,
+  stopped: boolean,
+  { eosTokenIds }: StepDeps,
+): FinishReason | undefined {
+  if (sequence.generatedCount >= generation.maxNewTokens) return 'length'
   // After a text that has its form nothing may follow.
-  const mayEnd = !sequence.init.ignoreEos || sequence.init.constraint !== undefined
+  const mayEnd = !generation.ignoreEos || generation.constraint !== undefined
   if (mayEnd && eosTokenIds.has(id)) return 'eos_token'
   return stopped ? 'stop_sequence' : undefined
 }
 
-function alternativesOf({ init }: Sequence, { topIds, topLogprobs }: RowOutput, { tokenizer }: StepDeps) {
-  if (init.alternatives === 0) return {}
-  const alternatives = topIds.slice(0, init.alternatives).map((id, index) => {
+function alternativesOf({ alternatives: count }: Generation, { topIds, topLogprobs }: RowOutput, { tokenizer }: StepDeps) {
+  if (count === 0) return {}
+  const alternatives = topIds.slice(0, count).map((id, index) => {
     const logprob = topLogprobs[index]
     assert(logprob !== undefined, `the engine gave no log-probability for alternative ${id}`)
     return { id, text: tokenizer.decode([id], { keepSpecial: true }), logprob, special: tokenizer.isSpecial(id) }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { BASE_SLOT, type SlotIndex } from '@quiver/protocol'
+import { BASE_SLOT, type SequenceId, type SlotIndex } from '@quiver/protocol'
 import type { StepRow, WantedRow } from '../engine/engine.ts'
 import { SlotTable } from './slot-table.ts'
 import type {
@@ -42,9 +42,9 @@ export function planStep(view: StepView, limits: StepLimits): StepPlan {
   for (const sequence of running) batch.add(sequence, slotOf(sequence), sequence.computed)
   const { admissions, loads } = admit(waiting, slots, batch, limits.sequences - running.length)
 
-  const { rows, wanted, work } = batch.sortedBySlot()
+  const { rows, wanted, pooled, work } = batch.sortedBySlot()
   if (rows.length > 0) {
-    return { kind: 'run', finishes, loads, admissions, rows, wanted, work, segments: toSegments(work) }
+    return { kind: 'run', finishes, loads, admissions, rows, wanted, pooled, work, segments: toSegments(work) }
   }
   const wakeAtMs = waiting.reduce((earliest, { deadlineAtMs }) => Math.min(earliest, deadlineAtMs), Number.POSITIVE_INFINITY)
   return { kind: 'idle', finishes, loads, admissions, wakeAtMs }
@@ -126,18 +126,21 @@ class BatchRows {
   sortedBySlot() {
     const rows: StepRow[] = []
     const wanted: WantedRow[] = []
+    const pooled: SequenceId[] = []
     const work: SequenceRows[] = []
     for (const { sequence, slot, from, count } of this.#parts.toSorted((a, b) => a.slot - b.slot)) {
+      if (sequence.embeds) pooled.push(sequence.sequence)
       const phase = from < sequence.promptLength ? 'prefill' : 'decode'
       work.push({ sequence: sequence.sequence, slot, phase, firstRow: rows.length, rowCount: count })
       for (const [index, token] of sequence.tokens.slice(from, from + count).entries()) {
         const position = from + index
         const isLast = position === sequence.tokens.length - 1
-        if (isLast || sequence.promptDetails) wanted.push({ row: rows.length, top: isLast ? sequence.top : 1 })
+        const isWanted = !sequence.embeds && (isLast || sequence.promptDetails)
+        if (isWanted) wanted.push({ row: rows.length, top: isLast ? sequence.top : 1 })
         rows.push({ sequence: sequence.sequence, position, token, slot })
       }
     }
-    return { rows, wanted, work }
+    return { rows, wanted, pooled, work }
   }
 }
 

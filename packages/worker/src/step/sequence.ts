@@ -13,16 +13,25 @@ export interface EventSink {
 }
 
 /** Everything that is fixed about a sequence when it arrives. */
-export interface SequenceInit {
+export type SequenceInit = CommonInit & Task
+/** What a sequence is there for: a text, or the mean of its prompt's hidden states. */
+export type Task = Generation | { readonly kind: 'embed' }
+
+interface CommonInit {
   readonly id: SequenceId
   readonly requestId: string
   readonly promptIds: readonly number[]
-  /** At least 1; prompt and answer together fit into the engine. */
-  readonly maxNewTokens: number
   /** The sequence owns the lease from here on. */
   readonly adapter: SequenceAdapter
   readonly arrivedAtMs: number
   readonly deadlineAtMs: number
+  readonly sink: EventSink
+}
+
+export interface Generation {
+  readonly kind: 'generate'
+  /** At least 1; prompt and answer together fit into the engine. */
+  readonly maxNewTokens: number
   readonly ignoreEos: boolean
   /** Alternatives reported beside every token, 0 for none. */
   readonly alternatives: number
@@ -32,7 +41,6 @@ export interface SequenceInit {
   readonly text: TokenStream
   /** What the sampler keeps to, where the answer must have a form; the sequence closes it. */
   readonly constraint?: Constraint
-  readonly sink: EventSink
 }
 
 export type SequenceAdapter = { readonly kind: 'base' } | { readonly kind: 'adapter'; readonly lease: AdapterLease }
@@ -46,7 +54,7 @@ type Phase =
   | { readonly kind: 'finished' }
 
 /**
- * One generation from arrival to its last event. It holds leases on its adapter and, while it runs, on a slot; `finish` gives
+ * One run from arrival to its last event. It holds leases on its adapter and, while it runs, on a slot; `finish` gives
  * both back and sends the terminal event, once, whatever else happens at the same time.
  */
 export class Sequence {
@@ -127,10 +135,11 @@ export class Sequence {
     this.#tokens.push(token)
   }
 
-  /** The terminal event of a generation that came to its end. */
+  /** The terminal event of a run that came to its end. */
   doneEvent(end: { readonly reason: FinishReason; readonly text: string; readonly nowMs: number }): DoneEvent {
     assert(this.#phase.kind === 'running', `sequence ${this.id} is done without having run`)
-    const { arrivedAtMs, promptIds, sampler } = this.init
+    const { arrivedAtMs, promptIds } = this.init
+    const seed = this.init.kind === 'generate' ? this.init.sampler.seed : undefined
     const { admittedAtMs } = this.#phase
     return {
       type: 'done',
@@ -138,10 +147,10 @@ export class Sequence {
       generatedText: end.text,
       promptTokens: promptIds.length,
       generatedTokens: this.generatedCount,
-      ...(sampler.seed === undefined ? {} : { seed: sampler.seed }),
+      ...(seed === undefined ? {} : { seed }),
       queueMs: admittedAtMs - arrivedAtMs,
       inferenceMs: end.nowMs - admittedAtMs,
-      firstTokenMs: this.#firstTokenAtMs - arrivedAtMs,
+      firstTokenMs: (this.generatedCount === 0 ? end.nowMs : this.#firstTokenAtMs) - arrivedAtMs,
     }
   }
 
@@ -152,7 +161,7 @@ export class Sequence {
     this.#phase = { kind: 'finished' }
     if (phase.kind === 'running' && phase.slot.kind === 'adapter') phase.slot.lease.release()
     if (this.init.adapter.kind === 'adapter') this.init.adapter.lease.release()
-    this.init.constraint?.close()
+    if (this.init.kind === 'generate') this.init.constraint?.close()
     this.init.sink.send(event)
   }
 
@@ -186,15 +195,18 @@ export class Sequence {
   }
 
   #commonView() {
-    const { id, deadlineAtMs, promptIds, alternatives, prefillDetails } = this.init
+    const { init } = this
+    const { id, deadlineAtMs, promptIds } = init
+    const isText = init.kind === 'generate'
     return {
       sequence: id,
       deadlineAtMs,
       fate: this.#fate,
       tokens: this.#tokens,
       promptLength: promptIds.length,
-      top: Math.max(1, alternatives),
-      promptDetails: prefillDetails,
+      top: isText ? Math.max(1, init.alternatives) : 1,
+      promptDetails: isText && init.prefillDetails,
+      embeds: !isText,
     }
   }
 }

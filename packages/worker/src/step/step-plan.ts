@@ -17,6 +17,8 @@ interface SequenceView {
   readonly top: number
   /** The distributions of all prompt rows are wanted, not only the last. */
   readonly promptDetails: boolean
+  /** The mean of its hidden states is wanted, and no token. */
+  readonly embeds: boolean
 }
 
 export interface WaitingView extends SequenceView {
@@ -105,6 +107,8 @@ export interface RunPlan extends Changes {
   readonly rows: readonly StepRow[]
   /** Ascending by row. */
   readonly wanted: readonly WantedRow[]
+  /** Sequences among `work` whose hidden states are summed up. */
+  readonly pooled: readonly SequenceId[]
   /** In the order of their rows. */
   readonly work: readonly SequenceRows[]
   readonly segments: readonly Segment[]

@@ -1,12 +1,16 @@
 import type { ChatMessage, Prompt } from '@quiver/protocol'
 import type { GenerateParameters } from '../generate-schema.ts'
 import type { CommonFields } from './fields.ts'
+import type { ToolUse } from './tools/tool-fields.ts'
+
+/** What is gone on with; token ids are for embeddings alone. */
+export type ApiPrompt = Exclude<Prompt, { kind: 'tokens' }>
 
 /** A request of either `/v1` route in common words, as its body says it. */
 export interface ApiRequest {
   readonly kind: 'chat' | 'completion'
   readonly model: string
-  readonly prompts: readonly Prompt[]
+  readonly prompts: readonly ApiPrompt[]
   /** Choices of each prompt, and how many runs they are the likeliest of. */
   readonly choices: number
   readonly runs: number

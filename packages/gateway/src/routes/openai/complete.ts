@@ -143,7 +143,7 @@ async function* chunks(
         // An echo waits for the prompt's tokens.
         if (request.kind === 'chat') made.push(choice.open())
       } else if (event.type === 'token') made.push(choice.open(), choice.push(event))
-      else {
+      else if (event.type === 'done') {
         dones[index] = event
         made.push(...choice.end(event))
       }

@@ -1,13 +1,13 @@
-import { type Prompt, type RunRequest, ServingError, type WorkerInfo } from '@quiver/protocol'
+import { type RunRequest, ServingError, type WorkerInfo } from '@quiver/protocol'
 import type { ClientLimits } from '../../client-limits.ts'
 import { parameterChecks, runChecks } from '../generate-checks.ts'
 import { type RunContext, toRunRequest } from '../run-request.ts'
-import type { ApiRequest } from './api-request.ts'
+import type { ApiPrompt, ApiRequest } from './api-request.ts'
 import { adapterIdOf } from './model-name.ts'
 
 const SEEDS = 2n ** 64n
 /** A conversation without any text is for its template to judge. */
-const checksOf: Readonly<Record<Prompt['kind'], typeof parameterChecks>> = {
+const checksOf: Readonly<Record<ApiPrompt['kind'], typeof parameterChecks>> = {
   text: parameterChecks,
   chat: parameterChecks.filter(({ field }) => field !== 'inputs'),
 }
