@@ -11,7 +11,7 @@ type Package = (typeof packages)[number]
 const mayImport: Readonly<Record<Package, readonly string[]>> = {
   protocol: [],
   cache: ['@quiver/protocol'],
-  worker: ['@quiver/protocol', '@quiver/cache', '@quiver/cache/format', '@quiver/cache/store'],
+  worker: ['@quiver/protocol', '@quiver/cache', '@quiver/cache/format', '@quiver/cache/hub', '@quiver/cache/store'],
   gateway: ['@quiver/protocol', '@quiver/cache/format', '@quiver/cache/store'],
   cli: ['@quiver/protocol', '@quiver/cache', '@quiver/cache/format', '@quiver/cache/store', '@quiver/worker', '@quiver/gateway'],
 }

@@ -1,8 +1,6 @@
-/** Where waiting comes from, so that tests decide when time passes. */
-export interface Timers {
-  /** Calls back once after `delayMs`; Infinity means never. @returns a function that calls it off */
-  after(delayMs: number, callback: () => void): () => void
-}
+import type { Timers } from '@quiver/protocol'
+
+export type { Timers } from '@quiver/protocol'
 
 /** Node keeps a delay in 31 bits; a longer one would fire at once. */
 const LONGEST_DELAY_MS = 2 ** 31 - 1

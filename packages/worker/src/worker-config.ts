@@ -1,5 +1,5 @@
+import type { HubConfig } from '@quiver/cache/hub'
 import type { Clock, Dtype, Logger, Progress } from '@quiver/protocol'
-import type { HubConfig } from './model/hub-client.ts'
 import type { ProcessRunner } from './model/process-runner.ts'
 import type { Timers } from './timers.ts'
 import type { WorkerParts } from './worker-parts.ts'

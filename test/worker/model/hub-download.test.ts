@@ -1,13 +1,9 @@
 import { cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import path from 'node:path'
+import { parseHubReference } from '@quiver/cache/hub'
 import type { Progress } from '@quiver/protocol'
 import { describe, expect, it } from 'vitest'
-import {
-  downloadFromHub,
-  findLocalCopy,
-  type HubSource,
-  parseHubReference,
-} from '../../../packages/worker/src/model/hub-download.ts'
+import { downloadFromHub, findLocalCopy, type HubSource } from '../../../packages/worker/src/model/hub-download.ts'
 import { openLocalModel } from '../../../packages/worker/src/model/loaded-model.ts'
 import type { HubDeps } from '../../../packages/worker/src/model/repo-download.ts'
 import { type HubFault, type HubRepo, type HubServer, startHub } from '../../support/hub-server.ts'

@@ -34,10 +34,14 @@ export async function sha256Hex(bytes: Uint8Array): Promise<string> {
 
 /** The canonical digest of an adapter, from its parsed config and the bytes of its weights file. */
 export async function adapterDigest(config: AdapterConfig, weights: Uint8Array): Promise<AdapterDigest> {
-  const weightsDigest = await sha256Hex(weights)
+  return adapterDigestOf(config, await sha256Hex(weights))
+}
+
+/** The same where the weights' own sha256 is known already. @param weightsSha256 64 lower-case hex digits */
+export function adapterDigestOf(config: AdapterConfig, weightsSha256: string): AdapterDigest {
   return parseAdapterDigest(
     createHash('sha256')
-      .update(`${VERSION}\n${canonicalConfig(config)}\n${weightsDigest}`)
+      .update(`${VERSION}\n${canonicalConfig(config)}\n${weightsSha256}`)
       .digest('hex'),
   )
 }

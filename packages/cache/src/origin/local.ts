@@ -14,15 +14,15 @@ import { adapterDigest } from '../format/digest.ts'
 import type { AdapterFiles } from '../format/inspect.ts'
 import { LoadGate } from '../load-gate.ts'
 import { type FileIdentity, identityKey } from '../store/file-identity.ts'
+import { adapterFileNames, incomplete, MAX_CHAT_TEMPLATE_BYTES, otherWeightsNames, templateText } from './adapter-folder.ts'
 import { Jail, shown } from './jail.ts'
-import type { Origin, OriginAdapter, OriginLimits } from './origin.ts'
+import type { FoundAdapter, Origin, OriginLimits } from './origin.ts'
 
 /** Digests remembered; each costs some 300 bytes. */
 const DIGESTS_REMEMBERED = 10_000
 /** Bounds the memory of first requests for many folders at once. */
 const HASHED_AT_ONCE = 4
-const CONFIG = 'adapter_config.json'
-const WEIGHTS = 'adapter_model.safetensors'
+const { config: CONFIG, weights: WEIGHTS, chatTemplate: TEMPLATE } = adapterFileNames
 
 interface ReadFile {
   readonly bytes: Uint8Array<ArrayBuffer>
@@ -44,18 +44,26 @@ export class LocalOrigin implements Origin<string> {
   }
 
   /** @param said a folder, absolute or relative to one of the roots, as a client wrote it */
-  async resolve(said: string): Promise<OriginAdapter> {
+  async resolve(said: string): Promise<FoundAdapter> {
     const folder = await this.#jail.enter(said)
     const identity = await this.#identity(folder, said)
     const digest = this.#digests.get(identity) ?? (await (this.#hashing.get(identity) ?? this.#hash(folder, said, identity)))
     return {
       digest,
+      provenance: { type: 'local', path: said },
+      chatTemplate: async () => await this.#chatTemplate(folder, said),
       fetch: async (signal) => {
         const { files, digest: found } = await this.#read(folder, said, signal)
         if (found === digest) return files
         throw new ServingError('conflict', `the adapter at ${shown(said)} was changed while it was being loaded: ask again`)
       },
     }
+  }
+
+  async #chatTemplate(folder: string, said: string): Promise<string | undefined> {
+    if (!(await exists(folder, TEMPLATE))) return undefined
+    const { bytes } = await this.#readFile(folder, TEMPLATE, said, MAX_CHAT_TEMPLATE_BYTES)
+    return templateText(bytes, shown(said))
   }
 
   async #hash(folder: string, said: string, identity: string): Promise<AdapterDigest> {
@@ -151,17 +159,14 @@ async function explain(
   if (code !== 'ENOENT' && code !== 'ENOTDIR' && code !== 'ELOOP') {
     return new ServingError('source_unavailable', `${name} at ${shown(said)} cannot be read`, { reason: code }, { cause: thrown })
   }
-  if (name === CONFIG && !(await exists(folder, WEIGHTS)))
-    return new ServingError('adapter_not_found', `there is no adapter at ${shown(said)}`)
-  if (name === WEIGHTS && (await exists(folder, 'adapter_model.bin'))) {
-    return adapterInvalid(
-      `${shown(said)} has adapter_model.bin, a pickle, which is never opened: save the adapter as safetensors`,
-    )
-  }
-  if (name === WEIGHTS && (await exists(folder, `${WEIGHTS}.index.json`))) {
-    return adapterInvalid(`${shown(said)} is split into several files: save the adapter as one ${WEIGHTS}`)
-  }
-  return adapterInvalid(`${name} is missing at ${shown(said)}`)
+  const { pickle, shards } = otherWeightsNames
+  const [config, weights, hasPickle, hasShards] = await Promise.all(
+    [CONFIG, WEIGHTS, pickle, shards].map((file) => exists(folder, file)),
+  )
+  return incomplete(
+    { config: config === true, weights: weights === true, pickle: hasPickle === true, shards: hasShards === true },
+    shown(said),
+  )
 }
 
 async function exists(folder: string, name: string): Promise<boolean> {

@@ -1,6 +1,20 @@
 import type { AdapterDigest } from '@quiver/protocol'
 import type { AdapterFiles } from '../format/inspect.ts'
 
+/** Where an adapter was found, exactly enough to look at the same bytes again. */
+export type Provenance =
+  | { readonly type: 'hub'; readonly id: string; readonly revision: string; readonly commit: string }
+  | { readonly type: 's3'; readonly uri: string; readonly etags: AdapterEtags }
+  /** `path` as it was said: the server's own folders are nobody's business. */
+  | { readonly type: 'local'; readonly path: string }
+  | { readonly type: 'store'; readonly digest: AdapterDigest }
+  | { readonly type: 'store'; readonly prefix: string; readonly etags: AdapterEtags }
+
+export interface AdapterEtags {
+  readonly config: string
+  readonly weights: string
+}
+
 /** An adapter found at its origin: what it is, and a way to its bytes. */
 export interface OriginAdapter {
   readonly digest: AdapterDigest
@@ -12,10 +26,20 @@ export interface OriginAdapter {
   fetch(signal: AbortSignal): Promise<AdapterFiles>
 }
 
+/** The same with what a registration wants to know beside. */
+export interface FoundAdapter extends OriginAdapter {
+  readonly provenance: Provenance
+  /**
+   * The text of `chat_template.jinja` beside them, where there is one.
+   * @throws ServingError as `fetch`
+   */
+  chatTemplate(signal: AbortSignal): Promise<string | undefined>
+}
+
 /** Where adapters come from when no tier has them. What a reference looks like is the origin's own affair. */
 export interface Origin<Reference> {
   /** @throws ServingError `adapter_not_found`, `adapter_invalid`, `forbidden`, `too_large`, `source_unavailable` */
-  resolve(reference: Reference): Promise<OriginAdapter>
+  resolve(reference: Reference): Promise<FoundAdapter>
 }
 
 /** What an origin may read at most, known before reading. */

@@ -3,7 +3,7 @@ import { MAX_CONFIG_BYTES, parseAdapterConfig } from '../format/adapter-config.t
 import { adapterDigest } from '../format/digest.ts'
 import type { ObjectStore } from '../store/object-store.ts'
 import { storedAdapterKeys } from '../store/stored-adapter.ts'
-import type { Origin, OriginAdapter, OriginLimits } from './origin.ts'
+import type { FoundAdapter, Origin, OriginLimits } from './origin.ts'
 
 /** Registered adapters: in an object store, under their digest. */
 export class StoredOrigin implements Origin<AdapterDigest> {
@@ -16,13 +16,15 @@ export class StoredOrigin implements Origin<AdapterDigest> {
   }
 
   /** Without I/O: the digest is the reference. Whether the store has it shows when it is fetched. */
-  async resolve(digest: AdapterDigest): Promise<OriginAdapter> {
+  async resolve(digest: AdapterDigest): Promise<FoundAdapter> {
     return this.at(digest)
   }
 
-  at(digest: AdapterDigest): OriginAdapter {
+  at(digest: AdapterDigest): FoundAdapter {
     return {
       digest,
+      provenance: { type: 'store', digest },
+      chatTemplate: async () => undefined,
       fetch: async (signal) => {
         const keys = storedAdapterKeys(digest)
         const config = await this.#get(keys.config, { digest, maxBytes: MAX_CONFIG_BYTES, signal })

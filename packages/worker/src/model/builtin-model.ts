@@ -5,10 +5,11 @@
  */
 import { mkdir, mkdtemp, readdir, rename, rm, stat } from 'node:fs/promises'
 import path from 'node:path'
+import { sleep } from '@quiver/cache/hub'
 import { type Progress, ServingError } from '@quiver/protocol'
 import { type LockDeps, withDownloadLock } from './download-lock.ts'
 import type { ProcessRunner } from './process-runner.ts'
-import { sleep, throwIfStopped } from './sleep.ts'
+import { throwIfStopped } from './sleep.ts'
 import { sha256OfFile, writeHashed } from './verified-file.ts'
 import { withZipEntry } from './zip-entry.ts'
 

@@ -7,9 +7,9 @@
 import { link, readFile, rename, stat, unlink, utimes, writeFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { basename, dirname, join } from 'node:path'
+import { sleep } from '@quiver/cache/hub'
 import { z } from 'zod'
 import type { Timers } from '../timers.ts'
-import { sleep } from './sleep.ts'
 
 const POLL_MS = 250
 const RENEW_MS = 10_000

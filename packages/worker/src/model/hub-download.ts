@@ -1,19 +1,10 @@
 /** A model of the hub, pinned to a commit, on this machine. */
 import { mkdir } from 'node:fs/promises'
 import path from 'node:path'
+import { HubClient, type HubConfig, type HubReference, isCommit, isTransient, withRetries } from '@quiver/cache/hub'
 import { withDownloadLock } from './download-lock.ts'
-import { HubClient, type HubConfig, type HubReference } from './hub-client.ts'
-import {
-  findCachedSnapshot,
-  findOwnSnapshot,
-  isCommit,
-  lastCommit,
-  rememberCommit,
-  repoFolder,
-  type Snapshot,
-} from './hub-snapshot.ts'
+import { findCachedSnapshot, findOwnSnapshot, lastCommit, rememberCommit, repoFolder, type Snapshot } from './hub-snapshot.ts'
 import { type HubDeps, RepoDownload } from './repo-download.ts'
-import { isTransient, withRetries } from './retries.ts'
 
 export interface HubSource {
   readonly modelsDir: string
@@ -22,15 +13,6 @@ export interface HubSource {
 
 /** How long the hub is waited for where a copy of the model is here already. */
 const REFRESH_MS = 10_000
-
-/** `org/name` or `org/name@revision`. @returns undefined when `text` has not that form */
-export function parseHubReference(text: string): HubReference | undefined {
-  const parts = /^([A-Za-z0-9][\w.-]{0,95}\/[A-Za-z0-9][\w.-]{0,95})(?:@([\w][\w./-]{0,127}))?$/.exec(text)
-  const repo = parts?.[1]
-  const revision = parts?.[2] ?? 'main'
-  if (repo === undefined || repo.includes('..') || repo.includes('--') || revision.includes('..')) return undefined
-  return { repo, revision }
-}
 
 /** What is on this machine of the revision, as it was when it was last asked for; without asking the hub. */
 export async function findLocalCopy(reference: HubReference, source: HubSource): Promise<Snapshot | undefined> {

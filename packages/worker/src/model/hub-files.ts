@@ -1,6 +1,6 @@
+import type { HubFile } from '@quiver/cache/hub'
 import { ServingError } from '@quiver/protocol'
 import { hfFiles } from './hf-folder.ts'
-import type { HubFile } from './hub-client.ts'
 import { shardIndexFile, singleWeightsFile } from './safetensors-weights.ts'
 
 /** Which files of a repository are needed: all of `files`, and then the shards that `index` names. */

@@ -8,9 +8,9 @@
 import { createHash } from 'node:crypto'
 import { mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
 import path from 'node:path'
+import { type HubFile, type HubReference, isCommit } from '@quiver/cache/hub'
 import { z } from 'zod'
 import { hfFiles } from './hf-folder.ts'
-import type { HubFile, HubReference } from './hub-client.ts'
 import { parseShardIndex, shardIndexFile, singleWeightsFile } from './safetensors-weights.ts'
 
 export interface Snapshot {
@@ -27,11 +27,6 @@ const manifestSchema = z.object({
   sha: z.string().regex(/^[0-9a-f]{64}$/),
   files: z.array(z.object({ path: z.string(), bytes: z.int().nonnegative() })).nonempty(),
 })
-const COMMIT = /^[0-9a-f]{40}$/
-
-export function isCommit(revision: string): boolean {
-  return COMMIT.test(revision)
-}
 
 /** Where everything of one repository lies. */
 export function repoFolder(modelsDir: string, repo: string): string {

@@ -5,10 +5,10 @@
  */
 import { stat } from 'node:fs/promises'
 import path from 'node:path'
+import { type HubConfig, parseHubReference } from '@quiver/cache/hub'
 import { ServingError } from '@quiver/protocol'
 import { type BuiltinDeps, type BuiltinModel, fetchBuiltinModel, findBuiltinModel, smolLm2 } from './builtin-model.ts'
-import type { HubConfig } from './hub-client.ts'
-import { downloadFromHub, findLocalCopy, parseHubReference } from './hub-download.ts'
+import { downloadFromHub, findLocalCopy } from './hub-download.ts'
 import { type LoadedModel, type LocalModel, openLocalModel } from './loaded-model.ts'
 import type { HubDeps } from './repo-download.ts'
 

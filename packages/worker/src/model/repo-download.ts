@@ -5,15 +5,24 @@
 import { createWriteStream } from 'node:fs'
 import { mkdir, readdir, readFile, rename, rm, stat, truncate } from 'node:fs/promises'
 import path from 'node:path'
+import {
+  backoffMs,
+  type HubClient,
+  type HubFile,
+  isTransient,
+  MAX_FRUITLESS_ATTEMPTS,
+  readWithin,
+  reasonOf,
+  sleep,
+  stopped,
+  withRetries,
+} from '@quiver/cache/hub'
 import { type Progress, ServingError } from '@quiver/protocol'
 import type { LockDeps } from './download-lock.ts'
-import { type HubClient, type HubFile, reasonOf } from './hub-client.ts'
 import { chooseFiles, chooseShards } from './hub-files.ts'
 import { type Snapshot, writeManifest } from './hub-snapshot.ts'
-import { backoffMs, isTransient, MAX_FRUITLESS_ATTEMPTS, withRetries } from './retries.ts'
 import { parseShardIndex } from './safetensors-weights.ts'
-import { sleep, stopped, throwIfStopped } from './sleep.ts'
-import { readWithin } from './stall-guard.ts'
+import { throwIfStopped } from './sleep.ts'
 import { gitBlobId, sha256OfFile } from './verified-file.ts'
 
 /** Connections over which one file may come. */
@@ -151,7 +160,7 @@ export class RepoDownload {
     try {
       await opened
       if (file.bytes === 0) return
-      const stream = await this.#client.openFile({ repo: this.#repo, commit: this.#commit, file, from })
+      const { stream } = await this.#client.openFile({ repo: this.#repo, commit: this.#commit, file, from })
       let have = from
       for await (const chunk of readWithin(stream, STALL_MS, this.#deps)) {
         have += chunk.length

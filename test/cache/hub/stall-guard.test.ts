@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { readWithin } from '../../../packages/worker/src/model/stall-guard.ts'
+import { readWithin } from '../../../packages/cache/src/hub/stall-guard.ts'
 import { ManualClock } from '../../support/manual-clock.ts'
 
 test('a stream that is stopped while a chunk is being written ends then, not when the next one is missed', async () => {

@@ -1,6 +1,16 @@
 /** The few calls of the Hugging Face hub that a download needs, over @huggingface/hub, with its failures as ServingErrors. */
-import { downloadFile, fileDownloadInfo, HUB_URL, HubApiError, listFiles, modelInfo } from '@huggingface/hub'
+import {
+  downloadFile,
+  fileDownloadInfo,
+  HUB_URL,
+  HubApiError,
+  listFiles,
+  modelInfo,
+  type PathInfo,
+  pathsInfo,
+} from '@huggingface/hub'
 import { ServingError } from '@quiver/protocol'
+import type { HubReference } from './hub-reference.ts'
 import { stopped } from './sleep.ts'
 
 export interface HubConfig {
@@ -12,19 +22,19 @@ export interface HubConfig {
   readonly cacheDir?: string
 }
 
-/** A model repository at a branch, tag or commit. */
-export interface HubReference {
-  /** `org/name` */
-  readonly repo: string
-  readonly revision: string
-}
-
 /** A file of a repository at a commit. */
 export interface HubFile {
   readonly path: string
   readonly bytes: number
   /** What its content is checked against: sha256 of large files, git's sha1 over a blob of small ones. */
   readonly digest: { readonly kind: 'sha256' | 'git'; readonly hex: string }
+}
+
+/** One connection for the rest of a file. */
+export interface OpenHubFile {
+  /** Changes whenever the content does; opaque. */
+  readonly etag: string
+  readonly stream: ReadableStream<Uint8Array>
 }
 
 /** Of a file in the root folder: no separator, no `.` and `..`. */
@@ -72,18 +82,26 @@ export class HubClient {
       for await (const entry of listFiles({ repo, revision: commit, hubUrl: this.#endpoint, fetch: this.#fetch })) {
         if (entry.type !== 'file' || !PLAIN_NAME.test(entry.path)) continue
         if (files.length >= MAX_FILES) throw new ServingError('invalid_request', `${repo} has more than ${MAX_FILES} files`)
-        const digest =
-          entry.lfs === undefined
-            ? { kind: 'git' as const, hex: entry.oid ?? '' }
-            : { kind: 'sha256' as const, hex: entry.lfs.oid }
-        files.push({ path: entry.path, bytes: entry.size, digest })
+        files.push(toHubFile(entry))
       }
       return files
     })
   }
 
-  /** The content of a file from byte `from` on. The stream fails, or ends early, where the connection breaks. */
-  async openFile(place: { repo: string; commit: string; file: HubFile; from: number }): Promise<ReadableStream<Uint8Array>> {
+  /** Of the root folder's files those that are asked for, where they are there: one request, whatever else the repository holds. */
+  async findFiles(repo: string, commit: string, paths: readonly string[]): Promise<HubFile[]> {
+    return await this.#call({ repo, revision: commit }, async () => {
+      const place = { repo, revision: commit, hubUrl: this.#endpoint, fetch: this.#fetch }
+      const found = await pathsInfo({ ...place, paths: [...paths] })
+      return found.flatMap((entry) => (entry.type === 'file' && paths.includes(entry.path) ? [toHubFile(entry)] : []))
+    })
+  }
+
+  /**
+   * The content of a file from byte `from` on, and what the hub calls this content. The stream fails, or ends early, where the
+   * connection breaks.
+   */
+  async openFile(place: { repo: string; commit: string; file: HubFile; from: number }): Promise<OpenHubFile> {
     const { repo, commit, file, from } = place
     return await this.#call({ repo, revision: commit }, async () => {
       const where = { repo, path: file.path, revision: commit, hubUrl: this.#endpoint, fetch: this.#fetch }
@@ -98,7 +116,7 @@ export class HubClient {
       // Not by the xet protocol: plain ranges resume at any byte and are what every mirror speaks.
       const blob = await downloadFile({ ...where, downloadInfo: found, xet: false })
       if (blob === null) throw new ServingError('not_found', `${repo} has no file ${file.path} at ${commit}`)
-      return blob.slice(from, file.bytes).stream() as ReadableStream<Uint8Array>
+      return { etag: found.etag, stream: blob.slice(from, file.bytes).stream() as ReadableStream<Uint8Array> }
     })
   }
 
@@ -110,6 +128,11 @@ export class HubClient {
       throw toHubError(error, reference, this.#endpoint)
     }
   }
+}
+
+function toHubFile({ path, size, oid = '', lfs }: Pick<PathInfo, 'path' | 'size' | 'oid' | 'lfs'>): HubFile {
+  const digest = lfs === undefined ? { kind: 'git' as const, hex: oid } : { kind: 'sha256' as const, hex: lfs.oid }
+  return { path, bytes: size, digest }
 }
 
 /** The token goes to the hub itself and to no host that it redirects to; and a server that ignores Range is not believed. */

@@ -1,5 +1,4 @@
-import { ServingError } from '@quiver/protocol'
-import type { Timers } from '../timers.ts'
+import { ServingError, type Timers } from '@quiver/protocol'
 import { sleep } from './sleep.ts'
 
 export interface RetryDeps {

@@ -1,0 +1,6 @@
+export { type HubBytes, readHubFile } from './hub-bytes.ts'
+export { HubClient, type HubConfig, type HubFile, reasonOf } from './hub-client.ts'
+export { type HubReference, isCommit, parseHubReference } from './hub-reference.ts'
+export { backoffMs, isTransient, MAX_FRUITLESS_ATTEMPTS, type RetryDeps, withRetries } from './retries.ts'
+export { sleep, stopped } from './sleep.ts'
+export { readWithin } from './stall-guard.ts'
