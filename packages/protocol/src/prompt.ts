@@ -13,9 +13,9 @@ export type ChatMessage = z.infer<typeof chatMessageSchema>
 
 export const promptSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('text'), text: z.string().min(1) }),
-  z.object({
   /** Nothing is put around them. */
   z.object({ kind: z.literal('tokens'), ids: z.array(z.int().nonnegative()).min(1) }),
+  z.object({
     kind: z.literal('chat'),
     messages: z.array(chatMessageSchema).min(1),
     /** Descriptions of tools for the template, in the form of OpenAI's `tools`. */

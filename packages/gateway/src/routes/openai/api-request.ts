@@ -1,7 +1,6 @@
 import type { ChatMessage, Prompt } from '@quiver/protocol'
 import type { GenerateParameters } from '../generate-schema.ts'
 import type { CommonFields } from './fields.ts'
-import type { ToolUse } from './tools/tool-fields.ts'
 
 /** What is gone on with; token ids are for embeddings alone. */
 export type ApiPrompt = Exclude<Prompt, { kind: 'tokens' }>
