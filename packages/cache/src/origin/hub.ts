@@ -7,7 +7,7 @@
  * everybody but gives their content only to those who accepted its terms. The tiers hold content by digest and ask nobody.
  */
 import { createHash } from 'node:crypto'
-import { type AdapterDigest, type Clock, ServingError, type Timers } from '@quiver/protocol'
+import { type AdapterDigest, type Clock, hubTokenSchema, ServingError, type Timers } from '@quiver/protocol'
 import { LRUCache } from 'lru-cache'
 import { parseAdapterConfig } from '../format/adapter-config.ts'
 import { adapterDigestOf } from '../format/digest.ts'
@@ -82,6 +82,13 @@ export class HubOrigin implements Origin<HubAdapterReference> {
 
   /** @throws ServingError `invalid_request` for what is no hub id, and as `Origin` says */
   async resolve({ id, revision, token = this.#hub.token }: HubAdapterReference): Promise<FoundAdapter> {
+    // Told here and not by the header it would break: that error would repeat it.
+    if (token !== undefined && !hubTokenSchema.safeParse(token).success) {
+      throw new ServingError(
+        'invalid_request',
+        'the token for the hub must be 1 to 512 printable ASCII characters without spaces',
+      )
+    }
     const reference = parseHubReference(revision === undefined ? id : `${id}@${revision}`)
     if (reference === undefined) {
       throw new ServingError(

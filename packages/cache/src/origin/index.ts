@@ -1,3 +1,6 @@
+export { parseHubReference } from '../hub/hub-reference.ts'
 export { type BucketAccess, BucketOrigin, type BucketPlace, parseBucketPlace } from './bucket.ts'
 export { type HubAdapterReference, HubOrigin, type HubOriginDeps } from './hub.ts'
 export type { AdapterEtags, FoundAdapter, Origin, OriginAdapter, OriginLimits, Provenance } from './origin.ts'
+export type { RemoteAccess } from './remote.ts'
+export { type AdapterSource, adapterSourceSchema, type FetchedSource, fetchSource, type SourceDeps } from './source.ts'
