@@ -27,7 +27,7 @@ export async function measureAdapterLoad(context: BenchContext, bench: BenchEngi
   const folder = await temporaryFolder(context.cleanUp)
   const disk = await DiskTier.open(
     { folder, budgetBytes: DISK_BYTES, layout, dtype },
-    { files: nodeFiles, log: () => {}, uniqueId: randomUUID },
+    { files: nodeFiles, log: () => {}, uniqueId: randomUUID, policy: { score: () => 0, noteUse: () => {} } },
   )
   const digests: AdapterDigest[] = []
   let bytes = 0

@@ -11,6 +11,8 @@ import type {
 } from '@quiver/cache'
 import {
   type AdapterDigest,
+  type AdapterPresence,
+  type AdapterPresences,
   type AdapterRef,
   type Clock,
   parseAdapterDigest,
@@ -43,6 +45,12 @@ export class FakeAdapterCache implements AdapterCache {
   /** Leases that are not given back, over all adapters. */
   leaseCount = 0
   isClosed = false
+  /** Names that were leased, and those whose load was left to go on, in order. */
+  readonly asked: string[] = []
+  readonly leftLoading: string[] = []
+  readonly pinned = new Set<AdapterDigest>()
+  readonly lifted: AdapterDigest[] = []
+  readonly ramLimits: number[] = []
 
   constructor(deps: { readonly memory: DeviceMemory; readonly clock: Clock }) {
     this.device = new FakeDeviceTier(deps)
@@ -69,11 +77,21 @@ export class FakeAdapterCache implements AdapterCache {
 
   lease(identity: AdapterIdentity): AdapterLease {
     const { digest, name } = identity
+    this.asked.push(name)
     const entry = this.#entries.get(digest) ?? this.#arrive(identity)
     this.#entries.set(digest, entry)
     entry.leases += 1
     this.leaseCount += 1
     let isReleased = false
+    const release = (): void => {
+      if (isReleased) return
+      isReleased = true
+      this.leaseCount -= 1
+      entry.leases -= 1
+      cancel(new ServingError('client_closed', 'released'))
+      // The next lease arrives anew, so that a test sees arrivals again and again.
+      if (entry.leases === 0) this.#entries.delete(digest)
+    }
     let cancel = (_: ServingError) => {}
     const ready = Promise.race([
       entry.arrival,
@@ -93,21 +111,63 @@ export class FakeAdapterCache implements AdapterCache {
         assert(!isReleased && entry.state === 'ready', `adapter ${name} is not ready`)
         return packedOf(digest)
       },
-      release: () => {
-        if (isReleased) return
-        isReleased = true
-        this.leaseCount -= 1
-        entry.leases -= 1
-        cancel(new ServingError('client_closed', 'released'))
-        // The next lease arrives anew, so that a test sees arrivals again and again.
-        if (entry.leases === 0) this.#entries.delete(digest)
+      release,
+      releaseLoading: () => {
+        if (!isReleased && entry.state === 'arriving') this.leftLoading.push(name)
+        release()
       },
     }
   }
 
   usage() {
     const disk = { bytes: 0, hits: 0, misses: 0, damaged: 0, evicted: 0, writeFailures: 0 }
-    return { device: { bytes: 0, evicted: 0 }, ram: { bytes: 0, heldBytes: 0, evicted: 0 }, disk }
+    return { device: { bytes: 0, evicted: 0 }, ram: { bytes: 0, heldBytes: 0, evicted: 0, budgetBytes: 1 }, disk }
+  }
+
+  activity() {
+    return {
+      found: { device: 0, ram: 0, arriving: 0, absent: 0 },
+      arrived: { disk: 0, origin: 0, merge: 0 },
+      failedLoads: 0,
+      slotsWanted: 0,
+      pinned: this.pinned.size,
+      pinnedBytes: 0,
+      quarantined: 0,
+    }
+  }
+
+  presences(digest?: AdapterDigest): AdapterPresences {
+    const adapters = this.device
+      .snapshot()
+      .flatMap((view): AdapterPresence[] =>
+        view.state === 'resident' && (digest === undefined || digest === view.digest)
+          ? [{ digest: view.digest, state: 'resident', tier: 'device', bytes: 0, leases: view.leaseCount, pinned: false }]
+          : [],
+      )
+    return { adapters, slotsWanted: 0 }
+  }
+
+  async prefetch(identity: AdapterIdentity, signal: AbortSignal): Promise<void> {
+    const lease = this.lease(identity)
+    signal.addEventListener('abort', lease.release, { once: true })
+    await lease.ready.finally(lease.release)
+  }
+
+  async pin(identity: AdapterIdentity, signal: AbortSignal): Promise<void> {
+    await this.prefetch(identity, signal)
+    this.pinned.add(identity.digest)
+  }
+
+  unpin(digest: AdapterDigest): void {
+    this.pinned.delete(digest)
+  }
+
+  async lift(digest: AdapterDigest): Promise<void> {
+    this.lifted.push(digest)
+  }
+
+  limitRam(bytes: number): void {
+    this.ramLimits.push(bytes)
   }
 
   residency(digest: AdapterDigest) {
@@ -188,7 +248,8 @@ export class FakeDeviceTier implements DeviceTier {
       this.#views[slot] = { state: 'free', slot, generation }
       throw error
     }
-    this.#views[slot] = { state: 'resident', slot, generation, digest, leaseCount: 0, lastUsedMs: this.#clock.nowMs() }
+    const nowMs = this.#clock.nowMs()
+    this.#views[slot] = { state: 'resident', slot, generation, digest, leaseCount: 0, lastUsedMs: nowMs, keepScore: nowMs }
   }
 
   lease(slot: SlotIndex, digest: AdapterDigest) {
@@ -213,7 +274,8 @@ export class FakeDeviceTier implements DeviceTier {
   #count(slot: SlotIndex, change: number): void {
     const view = this.#view(slot)
     assert(view.state === 'resident')
-    this.#views[slot] = { ...view, leaseCount: view.leaseCount + change, lastUsedMs: this.#clock.nowMs() }
+    const nowMs = this.#clock.nowMs()
+    this.#views[slot] = { ...view, leaseCount: view.leaseCount + change, lastUsedMs: nowMs, keepScore: nowMs }
   }
 
   #view(slot: SlotIndex): SlotView {

@@ -85,8 +85,17 @@ export const scriptedState: WorkerState = {
   finished: { length: 4, eos_token: 3 },
   tiers: {
     device: { bytes: 2000, evicted: 6 },
-    ram: { bytes: 3000, heldBytes: 1500, evicted: 7 },
+    ram: { bytes: 3000, heldBytes: 1500, evicted: 7, budgetBytes: 8000 },
     disk: { bytes: 4000, hits: 11, misses: 12, damaged: 13, evicted: 8, writeFailures: 14 },
+  },
+  adapters: {
+    found: { device: 21, ram: 22, arriving: 23, absent: 24 },
+    arrived: { disk: 25, origin: 26, merge: 27 },
+    failedLoads: 28,
+    slotsWanted: 6,
+    pinned: 1,
+    pinnedBytes: 1000,
+    quarantined: 2,
   },
 }
 

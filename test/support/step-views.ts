@@ -62,13 +62,15 @@ export const loading = (slot: number, adapter: string): SlotView => ({
   generation: 1,
   digest: digestOf(adapter),
 })
-export const resident = (slot: number, adapter: string, leaseCount = 0, lastUsedMs = 0): SlotView => ({
+/** What a slot is worth is when it was last used, unless a test says otherwise. */
+export const resident = (slot: number, adapter: string, leaseCount = 0, lastUsedMs = 0, keepScore = lastUsedMs): SlotView => ({
   state: 'resident',
   slot: slot as SlotIndex,
   generation: 1,
   digest: digestOf(adapter),
   leaseCount,
   lastUsedMs,
+  keepScore,
 })
 
 export function view(parts: Partial<StepView>): StepView {

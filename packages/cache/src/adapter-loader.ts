@@ -19,6 +19,12 @@ export interface LoaderConfig {
   readonly maxRank: number
 }
 
+/** An adapter in memory, and where it came from. */
+export interface Loaded {
+  readonly adapter: PackedAdapter
+  readonly from: 'disk' | 'origin' | 'merge'
+}
+
 export interface LoaderDeps {
   readonly disk: DiskTier
   readonly originOf: (digest: AdapterDigest) => OriginAdapter
@@ -52,16 +58,16 @@ export class AdapterLoader {
    * @param recipe of a merged adapter
    * @throws ServingError the origin's codes, `adapter_invalid`, or `client_closed` when `signal` was aborted
    */
-  async load(digest: AdapterDigest, recipe: MergeRecipe | undefined, signal: AbortSignal): Promise<PackedAdapter> {
+  async load(digest: AdapterDigest, recipe: MergeRecipe | undefined, signal: AbortSignal): Promise<Loaded> {
     const kept = await this.#disk.read(digest)
     // A file packed under a larger limit, before the operator lowered it.
-    if (kept !== undefined && kept.rank <= this.#config.maxRank) return kept
+    if (kept !== undefined && kept.rank <= this.#config.maxRank) return { adapter: kept, from: 'disk' }
     throwIfAborted(signal, digest)
     const { file, adapter } = await (recipe === undefined ? this.#pack(digest, signal) : this.#merge(digest, recipe, signal))
     throwIfAborted(signal, digest)
     this.#log('info', 'adapter packed', { digest, rank: adapter.rank, bytes: adapter.bytes })
     this.#keep(digest, file)
-    return adapter
+    return { adapter, from: recipe === undefined ? 'origin' : 'merge' }
   }
 
   async #pack(digest: AdapterDigest, signal: AbortSignal): Promise<PackedFile> {

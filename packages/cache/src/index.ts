@@ -2,9 +2,9 @@ export {
   type AdapterCache,
   type AdapterCacheConfig,
   type AdapterCacheDeps,
-  type AdapterIdentity,
   createAdapterCache,
 } from './adapter-cache.ts'
+export type { AdapterIdentity } from './adapter-origins.ts'
 export type { DeviceMemory } from './device-memory.ts'
 export type { PackedAdapter, PackedArray, PackedDtype, PackedModule } from './format/packed-adapter.ts'
 export type { AdapterLease } from './lease.ts'

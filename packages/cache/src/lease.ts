@@ -16,12 +16,16 @@ export interface AdapterLease {
   readonly packed: PackedAdapter
   /** Idempotent. The last release of an arriving adapter cancels its load. */
   release(): void
+  /** Like `release`, but a load under way goes on, so that whoever asks again finds the adapter. */
+  releaseLoading(): void
 }
 
 /** What a lease tells its cache when it ends. */
 export interface LeaseEnds {
   /** Released while arriving: leave the load. */
   leave(): void
+  /** About to leave a load that is to go on. */
+  carryOn(): void
   /** Released while ready: the adapter in RAM is held once less. */
   drop(): void
 }
@@ -66,6 +70,11 @@ export class TierLease implements AdapterLease {
     assert(this.#state === 'arriving', 'only an arriving adapter fails')
     this.#state = 'failed'
     this.#settle.reject(cause)
+  }
+
+  releaseLoading(): void {
+    if (this.#state === 'arriving') this.#ends.carryOn()
+    this.release()
   }
 
   release(): void {

@@ -18,4 +18,6 @@ export type SlotView =
       /** Running sequences that compute with this slot. While it is above 0 the slot is never evicted. */
       readonly leaseCount: number
       readonly lastUsedMs: number
+      /** What it is worth to keep it here, on the scale of all slots: of those that may go, the least goes. */
+      readonly keepScore: number
     }

@@ -1,5 +1,6 @@
 import type { AdapterCache, AdapterLease, SlotView } from '@quiver/cache'
 import {
+  type AdapterActivity,
   type AdapterDigest,
   type Clock,
   type Logger,
@@ -21,7 +22,7 @@ import { WakeUp } from './wake-up.ts'
 
 export interface BatchLoopDeps {
   readonly engine: Engine
-  readonly cache: Pick<AdapterCache, 'device' | 'loadIntoSlot' | 'usage'>
+  readonly cache: Pick<AdapterCache, 'device' | 'loadIntoSlot' | 'usage' | 'activity'>
   readonly tokenizer: Tokenizer
   readonly clock: Clock
   readonly timers: Timers
@@ -38,6 +39,7 @@ export interface BatchState extends BatchCounters {
   readonly slots: readonly SlotView[]
   readonly leases: { readonly adapters: number; readonly slots: number }
   readonly tiers: TierUsage
+  readonly adapters: AdapterActivity
 }
 
 /** So many failed steps in a row are no longer bad luck: the engine is broken and the process must start clean. */
@@ -160,6 +162,7 @@ export class BatchLoop {
         slots: slots.reduce((sum, slot) => sum + (slot.state === 'resident' ? slot.leaseCount : 0), 0),
       },
       tiers: this.#deps.cache.usage(),
+      adapters: this.#deps.cache.activity(),
     }
   }
 

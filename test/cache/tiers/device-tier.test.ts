@@ -12,7 +12,7 @@ const b = hollowAdapter('b', 20)
 function prepared() {
   const device = new MemoryDevice(2)
   const clock = new ManualClock()
-  return { device, clock, tier: new DeviceSlots(device, clock) }
+  return { device, clock, tier: new DeviceSlots({ memory: device, clock, scoreOf: (_, bytes) => bytes, noteCopy: () => {} }) }
 }
 
 describe('the device tier', () => {
@@ -37,6 +37,7 @@ describe('the device tier', () => {
       digest: a.digest,
       leaseCount: 0,
       lastUsedMs: 5,
+      keepScore: a.bytes,
     })
     expect(tier.slotOf(a.digest)).toBe(0)
   })

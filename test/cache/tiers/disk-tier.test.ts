@@ -7,7 +7,7 @@ import { describe, expect, it } from 'vitest'
 import { inspectAdapter, readAdapter } from '../../../packages/cache/src/format/inspect.ts'
 import { type PackedFile, packAdapter } from '../../../packages/cache/src/format/pack.ts'
 import type { DiskFiles } from '../../../packages/cache/src/tiers/disk-files.ts'
-import { DiskTier } from '../../../packages/cache/src/tiers/disk-tier.ts'
+import { type DiskPolicy, DiskTier } from '../../../packages/cache/src/tiers/disk-tier.ts'
 import { buildAdapter, tinyLayout as layout } from '../../support/adapter-files.ts'
 import { temporaryFolder } from '../../support/temporary-folder.ts'
 
@@ -22,14 +22,20 @@ async function packed(alpha: number): Promise<Packed> {
 interface Options {
   readonly budgetBytes?: number
   readonly fakes?: Partial<DiskFiles>
+  readonly policy?: Partial<DiskPolicy>
 }
 
-async function open(folder: string, { budgetBytes = 1e9, fakes = {} }: Options = {}) {
+async function open(folder: string, { budgetBytes = 1e9, fakes = {}, policy }: Options = {}) {
   const logged: string[] = []
   let ids = 0
   const tier = await DiskTier.open(
     { folder, budgetBytes, layout, dtype: 'f16' },
-    { files: { ...files, ...fakes }, log: (level, message) => logged.push(`${level}: ${message}`), uniqueId: () => `id${ids++}` },
+    {
+      files: { ...files, ...fakes },
+      log: (level, message) => logged.push(`${level}: ${message}`),
+      uniqueId: () => `id${ids++}`,
+      policy: { score: () => 0, noteUse: () => {}, ...policy },
+    },
   )
   return { tier, logged }
 }

@@ -9,7 +9,7 @@ const keep = (tier: RamTier, name: string, bytes: number): void => {
 
 describe('the RAM tier', () => {
   it('evicts the least recently used adapter when the budget is exceeded', () => {
-    const tier = new RamTier(100)
+    const tier = new RamTier(100, () => 0)
     for (const name of ['a', 'b']) keep(tier, name, 40)
     tier.hold(digestFor('a'))
     tier.drop(digestFor('a'))
@@ -19,7 +19,7 @@ describe('the RAM tier', () => {
   })
 
   it('W12 never evicts an adapter that is held, even above the budget', () => {
-    const tier = new RamTier(100)
+    const tier = new RamTier(100, () => 0)
     for (const name of ['a', 'b', 'c']) tier.holdNew(hollowAdapter(name, 60))
     expect(tier.heldBytes).toBe(180)
     expect([...'abc'].map((name) => tier.peek(digestFor(name))?.count)).toEqual([1, 1, 1])
@@ -29,7 +29,7 @@ describe('the RAM tier', () => {
   })
 
   it('keeps an adapter until the last of several holds ends', () => {
-    const tier = new RamTier(50)
+    const tier = new RamTier(50, () => 0)
     tier.holdNew(hollowAdapter('a', 40))
     expect(tier.hold(digestFor('a'))?.bytes).toBe(40)
     tier.drop(digestFor('a'))
@@ -40,13 +40,13 @@ describe('the RAM tier', () => {
   })
 
   it('does not keep an adapter that is larger than the whole budget once it is idle', () => {
-    const tier = new RamTier(50)
+    const tier = new RamTier(50, () => 0)
     keep(tier, 'a', 60)
     expect([tier.peek(digestFor('a')), tier.bytes]).toEqual([undefined, 0])
   })
 
   it('refuses to drop what is not held', () => {
-    const tier = new RamTier(50)
+    const tier = new RamTier(50, () => 0)
     keep(tier, 'a', 10)
     expect(() => tier.drop(digestFor('a'))).toThrow(/only what is held/)
   })

@@ -72,7 +72,7 @@ class SimulatedWorker {
     for (const { slot, doneAt } of this.#loads) {
       const content = this.slots[slot]
       if (doneAt !== this.#step || content?.state !== 'loading') continue
-      this.slots[slot] = { ...content, state: 'resident', leaseCount: 0, lastUsedMs: this.#step }
+      this.slots[slot] = { ...content, state: 'resident', leaseCount: 0, lastUsedMs: this.#step, keepScore: this.#step }
     }
   }
 

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { type AdapterDigest, assertNever, type Clock, type SlotIndex } from '@quiver/protocol'
 import type { DeviceMemory } from '../device-memory.ts'
 import type { PackedAdapter } from '../format/packed-adapter.ts'
+import { GhostList } from '../policy/ghost-list.ts'
 import type { SlotView } from '../residency.ts'
 
 /** A running sequence's right to compute with a slot. While it is held the slot keeps its adapter and its generation. */
@@ -40,16 +41,31 @@ interface Slot {
 /** What the cache reports of an adapter in the device. */
 export type DevicePresence = Exclude<SlotState, { state: 'free' }>
 
+export interface DeviceSlotsDeps {
+  readonly memory: DeviceMemory
+  readonly clock: Clock
+  /** What an adapter is worth to keep in a slot; the plan lets the least go first. */
+  readonly scoreOf: (digest: AdapterDigest, bytes: number) => number
+  /** An adapter was copied into a slot. */
+  readonly noteCopy: (bytes: number, tookMs: number) => void
+}
+
 export class DeviceSlots implements DeviceTier {
   readonly #memory: DeviceMemory
   readonly #clock: Clock
+  readonly #scoreOf: DeviceSlotsDeps['scoreOf']
+  readonly #noteCopy: DeviceSlotsDeps['noteCopy']
+  readonly #ghosts: GhostList
   readonly #slots: readonly Slot[]
   readonly #byDigest = new Map<AdapterDigest, SlotIndex>()
   #evicted = 0
 
-  constructor(memory: DeviceMemory, clock: Clock) {
+  constructor({ memory, clock, scoreOf, noteCopy }: DeviceSlotsDeps) {
     this.#memory = memory
     this.#clock = clock
+    this.#scoreOf = scoreOf
+    this.#noteCopy = noteCopy
+    this.#ghosts = new GhostList(clock)
     this.#slots = Array.from({ length: memory.slots }, () => ({ generation: 0, content: { state: 'free' } }))
   }
 
@@ -57,6 +73,16 @@ export class DeviceSlots implements DeviceTier {
   get usage(): { readonly bytes: number; readonly evicted: number } {
     const bytes = this.#slots.reduce((sum, { content }) => sum + (content.state === 'resident' ? content.bytes : 0), 0)
     return { bytes, evicted: this.#evicted }
+  }
+
+  /** How many slots would have kept every adapter that came back lately. */
+  get slotsWanted(): number {
+    return this.#byDigest.size + this.#ghosts.slotsMissing()
+  }
+
+  /** Adapters that are in a slot or on their way into one. */
+  digests(): Iterable<AdapterDigest> {
+    return this.#byDigest.keys()
   }
 
   snapshot(): readonly SlotView[] {
@@ -68,8 +94,9 @@ export class DeviceSlots implements DeviceTier {
         case 'loading':
           return { state: 'loading', slot, generation, digest: content.digest }
         case 'resident': {
-          const { digest, leaseCount, lastUsedMs } = content
-          return { state: 'resident', slot, generation, digest, leaseCount, lastUsedMs }
+          const { digest, leaseCount, lastUsedMs, bytes } = content
+          const keepScore = this.#scoreOf(digest, bytes)
+          return { state: 'resident', slot, generation, digest, leaseCount, lastUsedMs, keepScore }
         }
         default:
           return assertNever(content)
@@ -95,7 +122,8 @@ export class DeviceSlots implements DeviceTier {
     assert(!this.#byDigest.has(digest), 'an adapter is in one slot at most')
     this.#evict(place)
     place.generation += 1
-    place.content = { state: 'loading', digest, startedAtMs: this.#clock.nowMs() }
+    const startedAtMs = this.#clock.nowMs()
+    place.content = { state: 'loading', digest, startedAtMs }
     this.#byDigest.set(digest, slot)
     try {
       await this.#memory.loadAdapter(slot, packed)
@@ -106,7 +134,10 @@ export class DeviceSlots implements DeviceTier {
       place.content = { state: 'free' }
       throw thrown
     }
-    place.content = { state: 'resident', digest, bytes, leaseCount: 0, lastUsedMs: this.#clock.nowMs() }
+    const nowMs = this.#clock.nowMs()
+    place.content = { state: 'resident', digest, bytes, leaseCount: 0, lastUsedMs: nowMs }
+    this.#ghosts.loaded(digest)
+    this.#noteCopy(bytes, nowMs - startedAtMs)
   }
 
   lease(slot: SlotIndex, digest: AdapterDigest): SlotLease {
@@ -133,6 +164,7 @@ export class DeviceSlots implements DeviceTier {
     if (content.state === 'free') return
     assert(content.leaseCount === 0, 'a leased slot is never evicted')
     this.#byDigest.delete(content.digest)
+    this.#ghosts.evicted(content.digest)
     this.#evicted += 1
   }
 

@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { isOtherLivingProcess } from '../living-process.ts'
 import type { DiskFiles } from './disk-files.ts'
 
 export interface FoundFile {
@@ -51,15 +52,4 @@ async function judge(path: string, name: string, files: DiskFiles): Promise<Foun
 async function foldersIn(folder: string, files: DiskFiles): Promise<readonly string[]> {
   const entries = await files.readdir(folder, { withFileTypes: true })
   return entries.filter((entry) => entry.isDirectory()).map(({ name }) => join(folder, name))
-}
-
-/** Our own id on a temporary file means an earlier process of this id: at start we have written none. */
-function isOtherLivingProcess(pid: number): boolean {
-  if (pid === process.pid || pid <= 0) return false
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (thrown) {
-    return !(thrown instanceof Error && 'code' in thrown && thrown.code === 'ESRCH')
-  }
 }

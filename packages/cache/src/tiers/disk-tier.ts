@@ -5,22 +5,22 @@
  * place, synced and renamed, and its checksum is verified at every read: a crash, a flipped bit or a stranger's file cost
  * one load from the origin, never a wrong answer. Temporary files carry their process id; those of dead processes are
  * removed at start, so that several workers may share a folder. Each worker evicts by its own index; a file that another
- * one has removed is simply not found.
+ * one has removed is simply not found, and one that another has used since we last did is kept once more.
  *
- * Order of use survives a restart in the files' mtimes. They are set to a counter that starts at the newest mtime found,
- * not to the time of day.
+ * Order of use survives a restart in the files' mtimes, where nothing else is known of them. They are set to a counter that
+ * starts at the newest mtime found, not to the time of day.
  *
  * The tier is an economy, not a need: when the disk is full, read-only or broken, adapters are served from memory.
  */
 import { constants } from 'node:fs'
-import { dirname, join } from 'node:path'
-import type { AdapterDigest, BaseLayout, Logger } from '@quiver/protocol'
-import { ServingError } from '@quiver/protocol'
+import { basename, dirname, join } from 'node:path'
+import { type AdapterDigest, type BaseLayout, type Logger, parseAdapterDigest, ServingError } from '@quiver/protocol'
 import type { PackedAdapter, PackedDtype } from '../format/packed-adapter.ts'
 import { layoutFingerprint, PACKED_VERSION, readPacked } from '../format/packed-file.ts'
 import type { DiskFiles } from './disk-files.ts'
-import { DiskIndex } from './disk-index.ts'
+import { DiskIndex, type Victim } from './disk-index.ts'
 import { sweepFolder } from './disk-sweep.ts'
+import { readWhole } from './whole-file.ts'
 
 export interface DiskTierConfig {
   readonly folder: string
@@ -34,6 +34,15 @@ export interface DiskTierDeps {
   readonly log: Logger
   /** Names temporary files; never repeats. */
   readonly uniqueId: () => string
+  readonly policy: DiskPolicy
+}
+
+/** What decides who makes room. */
+export interface DiskPolicy {
+  /** What an adapter is worth to keep on disk; the least goes first. */
+  score(digest: AdapterDigest, bytes: number): number
+  /** Another worker on this folder has used the adapter. */
+  noteUse(digest: AdapterDigest): void
 }
 
 /** Counted since the start. */
@@ -53,7 +62,7 @@ export class DiskTier {
   readonly #deps: DiskTierDeps
   readonly #root: string
   readonly #home: string
-  readonly #index = new DiskIndex()
+  readonly #index: DiskIndex
   readonly #counters = { hits: 0, misses: 0, damaged: 0, evicted: 0, writeFailures: 0 }
   #stampMs = 0
   #writable = true
@@ -63,6 +72,7 @@ export class DiskTier {
     this.#deps = deps
     this.#root = join(config.folder, `packed-v${PACKED_VERSION}`)
     this.#home = join(this.#root, `${layoutFingerprint(config.layout)}-${config.dtype}`)
+    this.#index = new DiskIndex((path, bytes) => deps.policy.score(digestOf(path), bytes))
   }
 
   /**
@@ -90,6 +100,16 @@ export class DiskTier {
   /** Bytes of an adapter's packed file, as far as the index knows. */
   sizeOf(digest: AdapterDigest): number | undefined {
     return this.#index.sizeOf(this.#pathOf(digest))
+  }
+
+  /** What this base model and element type have here. */
+  *digests(): Iterable<AdapterDigest> {
+    for (const path of this.#index.paths()) if (path.startsWith(this.#home)) yield digestOf(path)
+  }
+
+  /** Keeps an adapter's file from being evicted, or no longer. */
+  keep(digest: AdapterDigest, kept: boolean): void {
+    this.#index.keep(this.#pathOf(digest), kept)
   }
 
   /** The adapter, verified; undefined when it is not here or was damaged (and is now discarded). Never throws. */
@@ -121,10 +141,11 @@ export class DiskTier {
     if (!this.#writable || file.length > this.#config.budgetBytes) return false
     const path = this.#pathOf(digest)
     try {
-      await this.#makeRoom(file.length)
+      // What is pinned stays, even if nothing else fits beside it.
+      if (!(await this.#makeRoom(file.length))) return false
       await this.#writeFile(path, file).catch(async (thrown: unknown) => {
         if (codeOf(thrown) !== 'ENOSPC') throw thrown
-        await this.#evict(this.#index.oldest(file.length))
+        await this.#evict(file.length)
         await this.#writeFile(path, file)
       })
       await this.#use(path, file.length)
@@ -160,7 +181,7 @@ export class DiskTier {
     }
     const { found, removed } = await sweepFolder(this.#root, files)
     for (const { path, bytes, mtimeMs } of found.toSorted((x, y) => x.mtimeMs - y.mtimeMs)) {
-      this.#index.put(path, bytes)
+      this.#index.put(path, { bytes, stampMs: mtimeMs })
       this.#stampMs = Math.max(this.#stampMs, mtimeMs)
     }
     await this.#makeRoom(0)
@@ -184,20 +205,7 @@ export class DiskTier {
         throw thrown
       })
     if (file === undefined) return undefined
-    try {
-      const stats = await file.stat()
-      if (!stats.isFile()) throw new Error('not a regular file')
-      if (stats.size > this.#config.budgetBytes) throw new Error('larger than the whole budget')
-      const bytes = new Uint8Array(new ArrayBuffer(stats.size))
-      for (let filled = 0; filled < bytes.length; ) {
-        const { bytesRead } = await file.read(bytes, filled, bytes.length - filled, filled)
-        if (bytesRead === 0) throw new Error('shorter than its size')
-        filled += bytesRead
-      }
-      return bytes
-    } finally {
-      await file.close()
-    }
+    return await readWhole(file, this.#config.budgetBytes).finally(() => file.close())
   }
 
   async #writeFile(path: string, bytes: Uint8Array): Promise<void> {
@@ -221,23 +229,42 @@ export class DiskTier {
 
   /** Notes the use in the index and, for the next start, in the file's mtime. */
   async #use(path: string, bytes: number): Promise<void> {
-    this.#index.put(path, bytes)
     this.#stampMs += 1
+    this.#index.put(path, { bytes, stampMs: this.#stampMs })
     const stamp = this.#stampMs / 1000
     // A lost stamp costs a little order after the next start.
     await this.#deps.files.utimes(path, stamp, stamp).catch(() => undefined)
   }
 
-  async #makeRoom(bytes: number): Promise<void> {
+  /** Says whether there is room now. */
+  async #makeRoom(bytes: number): Promise<boolean> {
     const over = this.#index.bytes + bytes - this.#config.budgetBytes
-    if (over > 0) await this.#evict(this.#index.oldest(over))
+    return over <= 0 || (await this.#evict(over))
   }
 
-  async #evict(paths: readonly string[]): Promise<void> {
-    for (const path of paths) {
-      this.#counters.evicted += 1
-      await this.#remove(path)
+  /** Removes what is least worth keeping until `bytes` are free. Says whether that many could be. */
+  async #evict(bytes: number): Promise<boolean> {
+    const spared = new Set<string>()
+    for (let freed = 0; freed < bytes; ) {
+      const victim = this.#index.takeLeast()
+      if (victim === undefined) return false
+      if (!spared.has(victim.path) && (await this.#isUsedByOthers(victim))) spared.add(victim.path)
+      else {
+        this.#counters.evicted += 1
+        freed += victim.bytes
+        await this.#remove(victim.path)
+      }
     }
+    return true
+  }
+
+  /** Whether another worker has used the file since we last did; then it is put back as used. */
+  async #isUsedByOthers({ path, bytes, stampMs }: Victim): Promise<boolean> {
+    const found = await this.#deps.files.lstat(path).catch(() => undefined)
+    if (found === undefined || Math.abs(found.mtimeMs - stampMs) < 1) return false
+    this.#deps.policy.noteUse(digestOf(path))
+    this.#index.put(path, { bytes, stampMs: found.mtimeMs })
+    return true
   }
 
   async #remove(path: string): Promise<void> {
@@ -246,6 +273,11 @@ export class DiskTier {
       this.#deps.log('warn', 'a file of the disk tier cannot be removed', { path, reason: codeOf(thrown) })
     })
   }
+}
+
+/** The sweep has seen to it that files are called after a digest. */
+function digestOf(path: string): AdapterDigest {
+  return parseAdapterDigest(basename(path, '.qvr'))
 }
 
 function codeOf(thrown: unknown): string {

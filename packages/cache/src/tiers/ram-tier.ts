@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import type { AdapterDigest } from '@quiver/protocol'
-import { LRUCache } from 'lru-cache'
 import type { PackedAdapter } from '../format/packed-adapter.ts'
+import { EvictionQueue } from '../policy/eviction-queue.ts'
 
 interface Held {
   readonly packed: PackedAdapter
@@ -9,47 +9,77 @@ interface Held {
 }
 
 /**
- * Packed adapters in memory, bounded by bytes. Held ones are counted and stay; the others are evicted, least recently used
- * first, as soon as both together exceed the budget. Held ones alone may exceed it: then nothing else is kept.
+ * Packed adapters in memory, bounded by bytes. Held ones are counted and stay; of the others those that are least worth
+ * keeping are evicted as soon as both together exceed the budget. Held ones alone may exceed it: then nothing else is kept.
  */
 export class RamTier {
-  readonly #budgetBytes: number
+  readonly #configuredBytes: number
   readonly #held = new Map<AdapterDigest, Held>()
-  readonly #idle: LRUCache<AdapterDigest, PackedAdapter>
+  readonly #idle = new Map<AdapterDigest, PackedAdapter>()
+  readonly #leaving: EvictionQueue<AdapterDigest>
+  #budgetBytes: number
   #heldBytes = 0
+  #idleBytes = 0
   #evicted = 0
 
-  constructor(budgetBytes: number) {
+  /** @param scoreOf what an adapter is worth to keep; the least goes first */
+  constructor(budgetBytes: number, scoreOf: (packed: PackedAdapter) => number) {
     assert(Number.isSafeInteger(budgetBytes) && budgetBytes > 0, 'the RAM budget is a positive number of bytes')
+    this.#configuredBytes = budgetBytes
     this.#budgetBytes = budgetBytes
-    this.#idle = new LRUCache({ maxSize: budgetBytes, sizeCalculation: ({ bytes }) => bytes })
+    this.#leaving = new EvictionQueue((digest) => {
+      const packed = this.#idle.get(digest)
+      assert(packed !== undefined, 'only idle adapters may have to leave')
+      return scoreOf(packed)
+    })
   }
 
   get heldBytes(): number {
     return this.#heldBytes
   }
 
+  /** The most that may be here now. */
+  get budgetBytes(): number {
+    return this.#budgetBytes
+  }
+
+  get hasRoom(): boolean {
+    return this.#heldBytes < this.#budgetBytes
+  }
+
   /** Bytes that are here, and how many adapters had to go since the start. */
-  get usage(): { readonly bytes: number; readonly heldBytes: number; readonly evicted: number } {
-    return { bytes: this.bytes, heldBytes: this.#heldBytes, evicted: this.#evicted }
+  get usage(): { readonly bytes: number; readonly heldBytes: number; readonly evicted: number; readonly budgetBytes: number } {
+    return { bytes: this.bytes, heldBytes: this.#heldBytes, evicted: this.#evicted, budgetBytes: this.#budgetBytes }
   }
 
   /** Held and idle bytes together. */
   get bytes(): number {
-    return this.#heldBytes + this.#idle.calculatedSize
+    return this.#heldBytes + this.#idleBytes
   }
 
-  /** An adapter that is here, and how often it is held; its recency stays as it is. */
+  /** Everything that is here. */
+  *digests(): Iterable<AdapterDigest> {
+    yield* this.#held.keys()
+    yield* this.#idle.keys()
+  }
+
+  /** Takes less than the configured budget for a while, at least one byte; never more. */
+  limit(bytes: number): void {
+    this.#budgetBytes = Math.max(1, Math.min(Math.floor(bytes), this.#configuredBytes))
+    this.#trim()
+  }
+
+  /** An adapter that is here, and how often it is held; what it is worth stays as it is. */
   peek(digest: AdapterDigest): { readonly packed: PackedAdapter; readonly count: number } | undefined {
     const held = this.#held.get(digest)
     if (held !== undefined) return held
-    const packed = this.#idle.peek(digest)
+    const packed = this.#idle.get(digest)
     return packed && { packed, count: 0 }
   }
 
   /** Holds an adapter that is here once more. */
   hold(digest: AdapterDigest): PackedAdapter | undefined {
-    const packed = this.#held.get(digest)?.packed ?? this.#idle.peek(digest)
+    const packed = this.peek(digest)?.packed
     return packed && this.holdNew(packed)
   }
 
@@ -60,14 +90,14 @@ export class RamTier {
       held.count += 1
       return held.packed
     }
-    this.#idle.delete(packed.digest)
+    this.#takeIdle(packed.digest)
     this.#held.set(packed.digest, { packed, count: 1 })
     this.#heldBytes += packed.bytes
     this.#trim()
     return packed
   }
 
-  /** Ends one hold. After the last one the adapter is the most recently used of the idle ones. */
+  /** Ends one hold. After the last one the adapter may have to leave. */
   drop(digest: AdapterDigest): void {
     const held = this.#held.get(digest)
     assert(held !== undefined && held.count > 0, 'only what is held can be dropped')
@@ -75,14 +105,23 @@ export class RamTier {
     if (held.count > 0) return
     this.#held.delete(digest)
     this.#heldBytes -= held.packed.bytes
-    // An adapter larger than the whole budget is not taken by the LRU cache.
     this.#idle.set(digest, held.packed)
+    this.#idleBytes += held.packed.bytes
+    this.#leaving.put(digest)
     this.#trim()
   }
 
+  #takeIdle(digest: AdapterDigest): void {
+    this.#leaving.delete(digest)
+    this.#idleBytes -= this.#idle.get(digest)?.bytes ?? 0
+    this.#idle.delete(digest)
+  }
+
   #trim(): void {
-    while (this.#idle.size > 0 && this.bytes > this.#budgetBytes) {
-      this.#idle.pop()
+    while (this.bytes > this.#budgetBytes) {
+      const digest = this.#leaving.takeLeast()
+      if (digest === undefined) return
+      this.#takeIdle(digest)
       this.#evicted += 1
     }
   }

@@ -19,7 +19,7 @@ export function workerMetrics({ state, arrivals }: WorkerPresence): Registry {
   const rows: readonly Row[] = [
     ['gauge', 'quiver_worker_up', 'Whether the worker says what it is doing', [[state === undefined ? 0 : 1]]],
     ['counter', 'quiver_worker_restarts_total', 'Times that a worker was ready again', [[Math.max(0, arrivals - 1)]]],
-    ...(state === undefined ? [] : [...batchRows(state), ...tierRows(state)]),
+    ...(state === undefined ? [] : [...batchRows(state), ...tierRows(state), ...adapterRows(state)]),
   ]
   for (const [kind, name, help, samples] of rows) {
     const options = { name, help, labelNames: Object.keys(samples[0]?.[1] ?? {}), registers: [registry] }
@@ -73,7 +73,8 @@ function tierRows({ tiers: { device, ram, disk } }: WorkerState): readonly Row[]
   const tiers = Object.entries({ device, ram, disk })
   return [
     ['gauge', 'quiver_tier_bytes', 'Bytes of adapters in a tier', tiers.map(([tier, { bytes }]) => [bytes, { tier }])],
-    ['gauge', 'quiver_tier_held_bytes', 'Of the bytes in memory, those that requests hold', [[ram.heldBytes]]],
+    ['gauge', 'quiver_tier_held_bytes', 'Of the bytes in memory, those that requests and pins hold', [[ram.heldBytes]]],
+    ['gauge', 'quiver_ram_budget_bytes', 'The most that adapters may take of memory now', [[ram.budgetBytes]]],
     [
       'counter',
       'quiver_tier_evictions_total',
@@ -87,5 +88,33 @@ function tierRows({ tiers: { device, ram, disk } }: WorkerState): readonly Row[]
       (['hits', 'misses', 'damaged'] as const).map((result) => [disk[result], { result }]),
     ],
     ['counter', 'quiver_disk_write_failures_total', 'Adapters that could not be kept on disk', [[disk.writeFailures]]],
+  ]
+}
+
+function adapterRows({ adapters }: WorkerState): readonly Row[] {
+  const { found, arrived } = adapters
+  return [
+    [
+      'counter',
+      'quiver_adapter_requests_total',
+      'Requests with an adapter, by where it was when they came',
+      (['device', 'ram', 'arriving', 'absent'] as const).map((where) => [found[where], { found: where }]),
+    ],
+    [
+      'counter',
+      'quiver_adapter_loads_total',
+      'Adapters brought into memory, by where from',
+      (['disk', 'origin', 'merge'] as const).map((source) => [arrived[source], { source }]),
+    ],
+    ['counter', 'quiver_adapter_failed_loads_total', 'Loads of adapters that failed', [[adapters.failedLoads]]],
+    ['gauge', 'quiver_slots_wanted', 'Slots that would have kept every adapter asked for again lately', [[adapters.slotsWanted]]],
+    ['gauge', 'quiver_adapters_pinned', 'Adapters that are pinned', [[adapters.pinned]]],
+    ['gauge', 'quiver_adapters_pinned_bytes', 'Their bytes in memory', [[adapters.pinnedBytes]]],
+    [
+      'gauge',
+      'quiver_adapters_quarantined',
+      'Adapters that are not tried because they failed repeatedly',
+      [[adapters.quarantined]],
+    ],
   ]
 }

@@ -7,7 +7,7 @@ import type { AdapterDigest, SlotIndex } from '@quiver/protocol'
  * all there is to fairness over slots:
  *
  * - Who asks first is served first. A free slot is taken, else one is evicted that nobody uses and nobody ahead has asked
- *   for: the least recently used of those that nobody waits for, else the one that is waited for furthest back.
+ *   for: the least worth keeping (`keepScore`) of those that nobody waits for, else the one that is waited for furthest back.
  * - When every slot is in use, one slot is *drained* for whoever asks: its running sequences go on, but nobody further back
  *   may join them. Without this, steady traffic for a resident adapter would keep its slot for ever and a newcomer would
  *   starve. Drained is the slot with the fewest users (lowest index among equals). That pair (users, index) can only fall
@@ -29,6 +29,7 @@ export class SlotTable {
       generation: view.generation,
       state: view.state,
       users: view.state === 'resident' ? view.leaseCount : 0,
+      keepScore: view.state === 'resident' ? view.keepScore : 0,
       lastUsedMs: view.state === 'resident' ? view.lastUsedMs : 0,
       turn: (view.state === 'free' ? undefined : turns.get(view.digest)) ?? Number.POSITIVE_INFINITY,
       askedFor: false,
@@ -92,7 +93,9 @@ export class SlotTable {
 
   #leastMissed(): Entry | undefined {
     const unused = this.#candidates().filter((entry) => entry.users === 0)
-    return unused.toSorted((a, b) => (a.turn === b.turn ? a.lastUsedMs - b.lastUsedMs : b.turn - a.turn))[0]
+    return unused.toSorted(
+      (a, b) => descending(a.turn, b.turn) || descending(b.keepScore, a.keepScore) || a.lastUsedMs - b.lastUsedMs,
+    )[0]
   }
 
   #fewestUsers(): Entry | undefined {
@@ -115,12 +118,18 @@ interface Entry {
   state: SlotView['state']
   digest: AdapterDigest | undefined
   users: number
+  readonly keepScore: number
   readonly lastUsedMs: number
   /** Whose turn it is when it is first asked for; Infinity when nobody waits for it. */
   readonly turn: number
   /** Somebody asked for it in this plan: those further back do not evict or drain it. */
   askedFor: boolean
   draining: boolean
+}
+
+/** Also of infinities, whose difference is no number. */
+function descending(a: number, b: number): number {
+  return a === b ? 0 : a < b ? 1 : -1
 }
 
 const wait: SlotAnswer = { kind: 'wait' }
