@@ -189,6 +189,50 @@ def _():
     return client.completions.create(model=BASE, prompt="1, 2, 3, 4,", max_tokens=3, temperature=0, echo=True).choices[0].text
 
 
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "Says the weather.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"enum": ["Oslo", "Rome"]}, "celsius": {"type": "boolean"}},
+            "required": ["city", "celsius"],
+            "additionalProperties": False,
+        },
+    },
+}
+ASKED = {"messages": [{"role": "user", "content": "What is the weather in Rome?"}], "max_tokens": 80, "temperature": 0}
+NAMED = {"type": "function", "function": {"name": "weather"}}
+
+
+@check("tool_call")
+def _():
+    def asked(**more):
+        return client.chat.completions.create(model=BASE, tools=[WEATHER], tool_choice=NAMED, **ASKED, **more)
+
+    choice = asked().choices[0]
+    call = choice.message.tool_calls[0]
+    deltas = [chunk.choices[0].delta for chunk in asked(stream=True) if chunk.choices]
+    pieces = [delta.tool_calls[0] for delta in deltas if delta.tool_calls]
+    through_hub = hub.chat_completion(tools=[WEATHER], tool_choice=NAMED, **ASKED).choices[0].message.tool_calls[0]
+    return {
+        "reason": choice.finish_reason,
+        "content": choice.message.content,
+        "name": call.function.name,
+        "arguments": json.loads(call.function.arguments),
+        "streamed": [pieces[0].function.name, "".join(piece.function.arguments or "" for piece in pieces)]
+        == ["weather", call.function.arguments],
+        "hub": [through_hub.function.name, json.loads(through_hub.function.arguments)],
+    }
+
+
+@check("unknown_tool")
+def _():
+    choice = {"type": "function", "function": {"name": "launch"}}
+    return raised(lambda: client.chat.completions.create(model=BASE, tools=[WEATHER], tool_choice=choice, **ASKED))
+
+
 @check("unknown_model")
 def _():
     return raised(lambda: client.chat.completions.create(model="nobody/nothing", messages=[{"role": "user", "content": "Hi"}]))

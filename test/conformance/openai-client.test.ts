@@ -66,6 +66,27 @@ test('a token that is weighed down is not chosen; an echo begins with the prompt
   expect(results['echo']).toMatch(/^1, 2, 3, 4, 5/)
 })
 
+test('a named function is called with arguments that fit its schema, whole, streamed and through huggingface_hub', () => {
+  const fitting = { city: expect.stringMatching(/^(Oslo|Rome)$/), celsius: expect.any(Boolean) }
+  expect(results['tool_call']).toEqual({
+    reason: 'tool_calls',
+    content: null,
+    name: 'weather',
+    arguments: fitting,
+    streamed: true,
+    hub: ['weather', fitting],
+  })
+})
+
+test('a function that is not offered raises UnprocessableEntityError', () => {
+  expect(results['unknown_tool']).toEqual({
+    raised: 'UnprocessableEntityError',
+    status: 422,
+    code: 'tool_error',
+    text: expect.stringContaining('there is no tool "launch"'),
+  })
+})
+
 test('an unknown model raises NotFoundError, also for a stream', () => {
   const expected = {
     raised: 'NotFoundError',

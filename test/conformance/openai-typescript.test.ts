@@ -150,6 +150,72 @@ describe('chat', () => {
   })
 })
 
+describe('tools', () => {
+  const parameters = {
+    type: 'object',
+    properties: { city: { enum: ['Oslo', 'Rome'] }, celsius: { type: 'boolean' } },
+    required: ['city', 'celsius'],
+    additionalProperties: false,
+  }
+  const weather = { type: 'function' as const, function: { name: 'weather', description: 'Says the weather.', parameters } }
+  const asked = {
+    model: base,
+    messages: [{ role: 'user' as const, content: 'What is the weather in Rome, in Celsius?' }],
+    tools: [weather],
+    tool_choice: { type: 'function' as const, function: { name: 'weather' } },
+    max_tokens: 80,
+    temperature: 0,
+  }
+  const fitting = { city: expect.stringMatching(/^(Oslo|Rome)$/), celsius: expect.any(Boolean) }
+  const functionOf = (call: OpenAI.ChatCompletionMessageToolCall | undefined) =>
+    call?.type === 'function' ? call.function : { name: '', arguments: 'null' }
+
+  test('a named function is called with arguments that fit its schema', async () => {
+    const [choice] = (await client.chat.completions.create(asked)).choices
+    expect(choice).toMatchObject({ finish_reason: 'tool_calls', message: { content: null, tool_calls: { length: 1 } } })
+    const { name, arguments: given } = functionOf(choice?.message.tool_calls?.[0])
+    expect([name, JSON.parse(given)]).toEqual(['weather', fitting])
+  })
+
+  test("the SDK's own gathering of a stream ends with the same call", async () => {
+    const whole = await client.chat.completions.create(asked)
+    const gathered = await client.chat.completions.stream(asked).finalChatCompletion()
+    const [of] = [whole, gathered].map(({ choices }) => functionOf(choices[0]?.message.tool_calls?.[0]))
+    expect(functionOf(gathered.choices[0]?.message.tool_calls?.[0])).toMatchObject({ name: of?.name, arguments: of?.arguments })
+    expect(gathered.choices[0]?.finish_reason).toBe('tool_calls')
+  })
+
+  test('required calls at least one of them, and a result goes back to the model', async () => {
+    const now = { type: 'function' as const, function: { name: 'now' } }
+    const required = { ...asked, tools: [now], tool_choice: 'required' as const, parallel_tool_calls: false }
+    const [choice] = (await client.chat.completions.create(required)).choices
+    const call = choice?.message.tool_calls?.[0]
+    expect(functionOf(call)).toMatchObject({ name: 'now' })
+    if (choice === undefined || call === undefined) return
+    const result = { role: 'tool' as const, tool_call_id: call.id, content: 'It is noon.' }
+    const answer = await client.chat.completions.create({
+      ...asked,
+      messages: [...asked.messages, choice.message, result],
+      tool_choice: 'none',
+      max_tokens: 8,
+    })
+    expect(answer.choices[0]?.message.content).not.toBe('')
+  })
+
+  test('with auto the model may answer as it likes', async () => {
+    const [choice] = (await client.chat.completions.create({ ...asked, tool_choice: 'auto' })).choices
+    expect(['stop', 'length', 'tool_calls']).toContain(choice?.finish_reason)
+    expect(choice?.message.content === null).toBe(choice?.message.tool_calls !== undefined)
+  })
+
+  test('a function that is not offered raises UnprocessableEntityError with the reason', async () => {
+    const choice = { type: 'function' as const, function: { name: 'launch' } }
+    const raised = await client.chat.completions.create({ ...asked, tool_choice: choice }).catch((error: unknown) => error)
+    expect(raised).toBeInstanceOf(UnprocessableEntityError)
+    expect(raised).toMatchObject({ code: 'tool_error', param: 'tool_choice', message: expect.stringContaining('launch') })
+  })
+})
+
 describe('failures', () => {
   test.each([false, true])('an unknown model raises NotFoundError (stream: %s)', async (stream) => {
     const asked = client.chat.completions.create({ ...story, model: 'nobody/nothing', stream })

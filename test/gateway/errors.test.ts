@@ -264,6 +264,8 @@ describe('failures of a run', () => {
     too_large: [424, 'generation', /^Request failed during generation: Server error: why$/],
     unsupported_media_type: [415, 'unsupported_media_type', /^why$/],
     invalid_parameters: [422, 'validation', /^Input validation error: why$/],
+    tool_error: [422, 'tool_error', /^why$/],
+    template_error: [422, 'template_error', /^why$/],
     rate_limited: [429, 'overloaded', /^why$/],
     overloaded: [429, 'overloaded', /^Model is overloaded$/],
     draining: [503, 'overloaded', /^why$/],

@@ -49,6 +49,7 @@ const chat = {
   ...{ ...openai, logprobs: true, top_logprobs: 2, messages: [{ role: 'user', content: [{ type: 'text', text: 'Hi' }] }] },
   response_format: { type: 'json_schema', json_schema: { name: 'one', schema: { type: 'object' } } },
   tools: [{ type: 'function', function: { name: 'look', parameters: { type: 'object' } } }],
+  ...{ tool_choice: { type: 'function', function: { name: 'look' } }, parallel_tool_calls: false, tool_prompt: 'Functions:' },
 }
 const generate = { inputs: 'Hi', parameters, stream: true }
 const complete: Readonly<Record<Path, object>> = {

@@ -493,12 +493,7 @@ describe('what is refused', () => {
       '`logit_bias` names token 49152, but the model has only 49152 tokens',
       'logit_bias',
     ],
-    [
-      CHAT,
-      chat({ tool_choice: 'required', tools: [{}] }),
-      "`tool_choice` other than 'auto' and 'none' is not supported by this server",
-      'tool_choice',
-    ],
+    [CHAT, chat({ tools: [{}] }), '`tools[0].type` must be "function"', 'tools[0].type'],
     [CHAT, chat({ seed: 1.5 }), '`seed` must be a whole number from 0 to 18446744073709551615', null],
     [COMPLETIONS, { prompt: '' }, '`prompt` must not be empty', 'prompt'],
     [COMPLETIONS, { prompt: [1, 2] }, '`prompt` must be a string or a list of strings, none of them empty', 'prompt'],

@@ -14,6 +14,8 @@ export const httpStatus = {
   too_large: 413,
   unsupported_media_type: 415,
   invalid_parameters: 422,
+  tool_error: 422,
+  template_error: 422,
   adapter_invalid: 422,
   adapter_unavailable: 424,
   rate_limited: 429,

@@ -33,6 +33,12 @@ export const limits = {
   grammarDepth: 32,
   /** A regular expression. */
   grammarPatternCharacters: 4096,
+  /** Tools of one chat request, and calls that one answer can be forced to make. */
+  tools: 128,
+  forcedCalls: 8,
+  /** An adapter's own chat template, and a conversation that it rendered, in characters. */
+  chatTemplateBytes: 64 * 1024,
+  renderedCharacters: 1024 * 1024,
   /** Runs of one request: its choices, or the answers they are the best of. */
   choices: 16,
   /** `best_of` of the LoRAX routes, and what it is there by default. */

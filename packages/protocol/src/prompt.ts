@@ -3,6 +3,7 @@
  * template.
  */
 import { z } from 'zod'
+import { limits } from './limits.ts'
 
 /**
  * One message as chat templates take it: a role, a text or none, and whatever else the template reads (`name`, `tool_calls`,
@@ -20,6 +21,10 @@ export const promptSchema = z.discriminatedUnion('kind', [
     messages: z.array(chatMessageSchema).min(1),
     /** Descriptions of tools for the template, in the form of OpenAI's `tools`. */
     tools: z.array(z.record(z.string(), z.unknown())).min(1).optional(),
+    /** Introduces the tools where the template has no place for them. */
+    toolPrompt: z.string().optional(),
+    /** The chat template of the adapter's version, instead of the model's. Never taken from a public request. */
+    template: z.string().max(limits.chatTemplateBytes).optional(),
     /** Ends the prompt where an answer of the assistant begins. */
     addGenerationPrompt: z.boolean(),
   }),

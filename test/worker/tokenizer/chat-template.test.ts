@@ -74,13 +74,13 @@ describe('a chat template that fails', () => {
     ['{% for i in range(1000000000) %}x{% endfor %}', /range\(0, 1000000000, 1\) is too long$/],
   ])('refuses the request: %s', (template, message) => {
     const error = refusal(() => render(template))
-    expect(error.code).toBe('invalid_parameters')
+    expect(error.code).toBe('template_error')
     expect(error.message).toMatch(message)
   })
 
   it('says so where the model has none', () => {
     const error = refusal(() => loadTokenizer('llama3').applyChatTemplate([user]))
-    expect(error.code).toBe('invalid_parameters')
+    expect(error.code).toBe('template_error')
     expect(error.message).toBe('Failed applying chat template to inputs: this model has no chat template')
   })
 })

@@ -6,6 +6,8 @@ import { AdapterLabels } from './adapter-labels.ts'
 /** The causes that LoRAX tells apart, as far as there are such here; what is not listed is a `bad_request`. */
 const failureLabels: Partial<Record<ErrorCode, string>> = {
   invalid_parameters: 'validation',
+  tool_error: 'validation',
+  template_error: 'template',
   adapter_not_found: 'download_adapter',
   adapter_unavailable: 'download_adapter',
   source_unavailable: 'download_adapter',

@@ -37,6 +37,8 @@ const rows = {
   too_large: { status: 413, type: 'too_large', text: same },
   unsupported_media_type: { status: 415, type: 'unsupported_media_type', text: same },
   invalid_parameters: { status: 422, type: 'validation', text: (message) => `Input validation error: ${message}` },
+  tool_error: { status: 422, type: 'tool_error', text: same },
+  template_error: { status: 422, type: 'template_error', text: same },
   rate_limited: { status: 429, type: 'overloaded', text: same, retryAfter: 1 },
   overloaded: { status: 429, type: 'overloaded', text: () => 'Model is overloaded', retryAfter: 1 },
   draining: { status: 503, type: 'overloaded', text: same, retryAfter: 2 },

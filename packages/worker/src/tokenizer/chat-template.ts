@@ -1,9 +1,10 @@
 import { Environment, Interpreter, parse, tokenize } from '@huggingface/jinja'
 import { type ChatMessage, ServingError } from '@quiver/protocol'
 import type { ChatTemplateOptions } from './tokenizer.ts'
+import { speaksOfTools, toolsAsText } from './tool-text.ts'
 
 export interface ChatTemplate {
-  /** @throws ServingError `invalid_parameters` when the template refuses the conversation or is broken itself */
+  /** @throws ServingError `template_error` when the template refuses the conversation or is broken itself */
   render(messages: readonly ChatMessage[], options: ChatTemplateOptions): string
 }
 
@@ -21,6 +22,7 @@ export interface ChatTemplateDeps {
  */
 export function createChatTemplate(source: string | undefined, deps: ChatTemplateDeps): ChatTemplate {
   let program: ReturnType<typeof parse> | undefined
+  const takesTools = /\btools\b/.test(source ?? '')
   const compile = () => {
     if (source === undefined) throw new Error('this model has no chat template')
     // transformers sets both options of Jinja's environment.
@@ -28,19 +30,17 @@ export function createChatTemplate(source: string | undefined, deps: ChatTemplat
     return program
   }
   return {
-    render: (messages, { addGenerationPrompt = true, tools }) => {
+    render: (messages, { addGenerationPrompt = true, tools, toolPrompt }) => {
       try {
-        if (tools !== undefined && !/\btools\b/.test(source ?? '')) {
-          throw new Error("this model's chat template has no place for tools")
-        }
+        const isPlain = takesTools || (tools === undefined && !speaksOfTools(messages))
         const environment = createEnvironment(deps)
-        environment.set('messages', messages)
+        environment.set('messages', isPlain ? messages : toolsAsText(messages, tools, toolPrompt))
         environment.set('add_generation_prompt', addGenerationPrompt)
         if (tools !== undefined) environment.set('tools', tools)
         return String(new Interpreter(environment).run(compile()).value)
       } catch (error) {
         const reason = error instanceof Error ? error.message : String(error)
-        throw new ServingError('invalid_parameters', `Failed applying chat template to inputs: ${reason}`, {}, { cause: error })
+        throw new ServingError('template_error', `Failed applying chat template to inputs: ${reason}`, {}, { cause: error })
       }
     },
   }

@@ -20,7 +20,7 @@ export interface Tokenizer {
   tokenBytes(id: number): Uint8Array
   /** A decoder for one sequence's output. */
   stream(): TokenStream
-  /** Renders a conversation with the model's chat template. @throws ServingError `invalid_parameters` when there is none, it fails, or it has no place for the tools */
+  /** Renders a conversation with the model's chat template. @throws ServingError `template_error` when there is none or it fails */
   applyChatTemplate(messages: readonly ChatMessage[], options?: ChatTemplateOptions): string
 }
 
@@ -28,6 +28,8 @@ export interface ChatTemplateOptions {
   /** true unless said otherwise. */
   readonly addGenerationPrompt?: boolean
   readonly tools?: readonly Readonly<Record<string, unknown>>[] | undefined
+  /** Introduces the tools where the template has no place for them. */
+  readonly toolPrompt?: string | undefined
 }
 
 /** Decodes one sequence token by token and never splits a character. */

@@ -1,11 +1,12 @@
 /** What the `/v1` routes answer, field by field as OpenAI documents it. */
-import type { DoneEvent } from '@quiver/protocol'
+import type { DoneEvent, TokenEvent } from '@quiver/protocol'
 import type { RunResult } from '../lorax-answer.ts'
 import { AnswerText, type TextPiece } from './answer-text.ts'
 import type { ApiRequest } from './api-request.ts'
 import { characters, chatLogprobs, completionLogprobs, type ListedToken } from './logprobs.ts'
+import { ChatContent, type ContentDelta } from './tools/chat-content.ts'
 
-export type FinishReason = 'length' | 'stop'
+export type FinishReason = 'length' | 'stop' | 'tool_calls'
 
 /** What every body and chunk of one answer has in common. */
 export interface AnswerHead {
@@ -31,7 +32,7 @@ export function usageOf(runs: readonly DoneEvent[], runsOfEachPrompt: number): U
 }
 
 /** A stop text that was found counts even where the last allowed token completed it. */
-export function finishReason(done: DoneEvent, isStopped: boolean): FinishReason {
+function finishReason(done: DoneEvent, isStopped: boolean): 'length' | 'stop' {
   return done.finishReason === 'length' && !isStopped ? 'length' : 'stop'
 }
 
@@ -53,7 +54,7 @@ export function chunk(request: ApiRequest, head: AnswerHead, choices: readonly o
 }
 
 /** A choice of a whole answer. */
-export function wholeChoice(request: ApiRequest, index: number, result: RunResult): object {
+export function wholeChoice(request: ApiRequest, { id }: AnswerHead, index: number, result: RunResult): object {
   const text = new AnswerText(request.stops)
   const pieces = [...result.tokens.map((token) => text.push(token)), text.end(result.done)]
   const piece: TextPiece = {
@@ -62,11 +63,14 @@ export function wholeChoice(request: ApiRequest, index: number, result: RunResul
   }
   const finish_reason = finishReason(result.done, text.isStopped)
   if (request.kind === 'chat') {
+    const content = chatContent(request, id, index)
+    content.push(piece.text)
+    content.end()
     return {
       index,
-      message: { role: 'assistant', content: piece.text, refusal: null },
+      message: { role: 'assistant', ...content.message(), refusal: null },
       logprobs: request.logprobs === undefined ? null : chatLogprobs(piece.tokens, request.logprobs),
-      finish_reason,
+      finish_reason: content.finishReason(finish_reason),
     }
   }
   const echoed = echoOf(request, index)
@@ -85,20 +89,28 @@ export function echoOf(request: ApiRequest, index: number): string {
   return request.echo && prompt?.kind === 'text' ? prompt.text : ''
 }
 
+function chatContent({ toolUse }: ApiRequest, answerId: string, index: number): ChatContent {
+  return new ChatContent(toolUse?.openReader(), `${answerId}/${index}`)
+}
+
 /** The choices of a stream, chunk by chunk. */
 export class StreamedChoice {
   readonly #request: ApiRequest
   readonly #index: number
   readonly #text: AnswerText
+  readonly #content: ChatContent
+  /** Of which the text is still held back. */
+  #untold: TokenEvent[] = []
   #prefill: RunResult['prefill'] = []
   #isOpen = false
   /** Characters sent, for the offsets of completions. */
   #sent = 0
 
-  constructor(request: ApiRequest, index: number) {
+  constructor(request: ApiRequest, { id }: AnswerHead, index: number) {
     this.#request = request
     this.#index = index
     this.#text = new AnswerText(request.stops)
+    this.#content = chatContent(request, id, index)
   }
 
   /** The prompt's tokens; they may come twice when a worker was lost, and the later ones count. */
@@ -111,13 +123,15 @@ export class StreamedChoice {
     if (this.#isOpen) return undefined
     this.#isOpen = true
     if (this.#request.kind === 'chat') {
-      return this.#choice({ delta: { role: 'assistant', content: '', refusal: null } }, null, null)
+      // Where the model may call, nobody knows yet whether there will be a content.
+      const content = this.#request.toolUse === undefined ? '' : null
+      return this.#choice({ delta: { role: 'assistant', content, refusal: null } }, null, null)
     }
     const echoed = echoOf(this.#request, this.#index)
     return echoed === '' ? undefined : this.#completion(echoed, this.#prefill, null)
   }
 
-  push(token: Parameters<AnswerText['push']>[0]): object | undefined {
+  push(token: TokenEvent): readonly object[] {
     return this.#piece(this.#text.push(token))
   }
 
@@ -125,15 +139,29 @@ export class StreamedChoice {
   end(done: DoneEvent): readonly object[] {
     const rest = this.#piece(this.#text.end(done))
     const reason = finishReason(done, this.#text.isStopped)
-    const last = this.#request.kind === 'chat' ? this.#choice({ delta: {} }, null, reason) : this.#completion('', [], reason)
-    return rest === undefined ? [last] : [rest, last]
+    if (this.#request.kind === 'completion') return [...rest, this.#completion('', [], reason)]
+    const held = this.#deltas(this.#content.end())
+    return [...rest, ...held, this.#choice({ delta: {} }, this.#logprobs(), this.#content.finishReason(reason))]
   }
 
-  #piece({ text, tokens }: TextPiece): object | undefined {
-    const { logprobs, kind } = this.#request
-    if (text === '' && (logprobs === undefined || tokens.length === 0)) return undefined
-    if (kind === 'completion') return this.#completion(text, tokens, null)
-    return this.#choice({ delta: { content: text } }, logprobs === undefined ? null : chatLogprobs(tokens, logprobs), null)
+  #piece({ text, tokens }: TextPiece): readonly object[] {
+    const { logprobs, kind, toolUse } = this.#request
+    if (text === '' && (logprobs === undefined || tokens.length === 0)) return []
+    if (kind === 'completion') return [this.#completion(text, tokens, null)]
+    this.#untold.push(...tokens)
+    const deltas = this.#content.push(text)
+    return this.#deltas(deltas.length === 0 && toolUse === undefined ? [{ content: '' }] : deltas)
+  }
+
+  #deltas(deltas: readonly ContentDelta[]): readonly object[] {
+    return deltas.map((delta) => this.#choice({ delta }, this.#logprobs(), null))
+  }
+
+  /** Of the tokens that were not told yet, which go with the next chunk. */
+  #logprobs(): object | null {
+    const { logprobs } = this.#request
+    if (logprobs === undefined || this.#untold.length === 0) return null
+    return chatLogprobs(this.#untold.splice(0), logprobs)
   }
 
   #completion(text: string, tokens: readonly ListedToken[], reason: FinishReason | null): object {

@@ -1,6 +1,7 @@
 import type { ChatMessage, Prompt } from '@quiver/protocol'
 import type { GenerateParameters } from '../generate-schema.ts'
 import type { CommonFields } from './fields.ts'
+import type { ToolUse } from './tools/tool-fields.ts'
 
 /** What is gone on with; token ids are for embeddings alone. */
 export type ApiPrompt = Exclude<Prompt, { kind: 'tokens' }>
@@ -20,6 +21,8 @@ export interface ApiRequest {
   readonly stops: readonly string[]
   /** Most likely tokens beside each one; undefined without log-probabilities. */
   readonly logprobs: number | undefined
+  /** Absent: the model is shown no tools, and what it says is text. */
+  readonly toolUse?: ToolUse | undefined
   /** Begin the text with the prompt. */
   readonly echo: boolean
 }

@@ -4,6 +4,7 @@ import { z } from 'zod'
 import { responseFormatSchema } from '../structured-output.ts'
 import { type ApiRequest, commonRequest, generateParameters } from './api-request.ts'
 import { commonFields, flag, parseFields, positive, text, whole } from './fields.ts'
+import { toolFields, toolUseOf } from './tools/tool-fields.ts'
 
 const MAX_TOP_LOGPROBS = 20
 
@@ -22,7 +23,6 @@ const message = z.object(
   },
   { error: 'must be an object' },
 )
-const anyObject = z.record(z.string(), z.unknown(), { error: 'must be an object' })
 
 export const chatSchema = z.object({
   ...commonFields,
@@ -38,21 +38,14 @@ export const chatSchema = z.object({
     .nullish()
     .describe('This many of the likeliest tokens beside each one; needs `logprobs`.'),
   response_format: responseFormatSchema.nullish().describe('The form that the answer must have.'),
-  tools: z
-    .array(anyObject, { error: 'must be a list of objects' })
-    .nullish()
-    .describe('Functions that the model may call, as OpenAI describes them.'),
-  tool_choice: z
-    .union([text, anyObject], { error: 'must be a string or an object' })
-    .nullish()
-    .describe('Whether the tools are shown to the model: `auto` or `none`.'),
+  ...toolFields,
 })
 
-/** @throws ServingError `invalid_parameters` */
+/** @throws ServingError `invalid_parameters`, `tool_error` */
 export function parseChatRequest(value: unknown): ApiRequest {
   const fields = parseFields(chatSchema, value)
   const common = commonRequest(fields)
-  const tools = offeredTools(fields)
+  const toolUse = toolUseOf(fields)
   const top = fields.top_logprobs ?? 0
   if (top > 0 && fields.logprobs !== true) throw refused('top_logprobs', 'needs `logprobs` to be true')
   return {
@@ -62,7 +55,7 @@ export function parseChatRequest(value: unknown): ApiRequest {
       {
         kind: 'chat',
         messages: fields.messages.map(toChatMessage),
-        ...(tools === undefined ? {} : { tools }),
+        ...toolUse?.prompt,
         addGenerationPrompt: true,
       },
     ],
@@ -72,16 +65,9 @@ export function parseChatRequest(value: unknown): ApiRequest {
       ...(fields.response_format === undefined ? {} : { response_format: fields.response_format }),
     },
     logprobs: fields.logprobs === true ? Math.min(top, limits.alternativeTokens) : undefined,
+    toolUse,
     echo: false,
   }
-}
-
-/** The tools that the template is to show. A call is not forced here, and text that looks like one stays text. */
-function offeredTools({ tools, tool_choice: choice }: z.infer<typeof chatSchema>): Record<string, unknown>[] | undefined {
-  if (choice !== null && choice !== undefined && choice !== 'auto' && choice !== 'none') {
-    throw refused('tool_choice', "other than 'auto' and 'none' is not supported by this server")
-  }
-  return choice === 'none' || tools === null || tools === undefined || tools.length === 0 ? undefined : tools
 }
 
 function toChatMessage(given: z.infer<typeof message>, index: number): ChatMessage {

@@ -90,7 +90,7 @@ async function answerWhole(deps: OpenaiDeps, answering: Answering): Promise<Resp
   const answer = wholeAnswer(
     request,
     head,
-    chosen.map((result, index) => wholeChoice(request, index, result)),
+    chosen.map((result, index) => wholeChoice(request, head, index, result)),
     usageOf(dones, request.runs),
   )
   const slowest = dones.reduce((longest, done) =>
@@ -131,7 +131,7 @@ async function* chunks(
   events: ReturnType<typeof mergeRuns>,
 ): AsyncGenerator<string> {
   const data = (body: object) => ` ${JSON.stringify(body)}`
-  const choices = runs.map((_, index) => new StreamedChoice(request, index))
+  const choices = runs.map((_, index) => new StreamedChoice(request, head, index))
   const dones: DoneEvent[] = []
   try {
     for await (const { index, event } of events) {
@@ -142,7 +142,7 @@ async function* chunks(
       else if (event.type === 'accepted') {
         // An echo waits for the prompt's tokens.
         if (request.kind === 'chat') made.push(choice.open())
-      } else if (event.type === 'token') made.push(choice.open(), choice.push(event))
+      } else if (event.type === 'token') made.push(choice.open(), ...choice.push(event))
       else if (event.type === 'done') {
         dones[index] = event
         made.push(...choice.end(event))

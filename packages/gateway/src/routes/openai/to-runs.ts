@@ -44,6 +44,7 @@ export function toRuns(
       return {
         ...run,
         prompt,
+        ...(request.toolUse?.grammar === undefined ? {} : { grammar: request.toolUse.grammar }),
         sampling: isBiased ? { ...run.sampling, logitBias: { ...request.logitBias } } : run.sampling,
         prefillDetails: request.echo && request.logprobs !== undefined,
         alternatives: request.logprobs ?? 0,

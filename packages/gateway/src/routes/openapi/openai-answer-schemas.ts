@@ -3,6 +3,13 @@ import { z } from 'zod'
 
 const count = z.int().nonnegative()
 const finish = z.enum(['length', 'stop'])
+const chatFinish = z.enum(['length', 'stop', 'tool_calls'])
+
+const toolCall = {
+  id: z.string().describe('Nine letters and digits; the result of the call names it.'),
+  type: z.literal('function'),
+  function: z.object({ name: z.string(), arguments: z.string().describe('JSON text.') }),
+}
 
 const usage = z.object({ prompt_tokens: count, completion_tokens: count, total_tokens: count })
 const streamUsage = usage.nullish().describe('With `stream_options.include_usage`: null but in the last chunk.')
@@ -37,9 +44,14 @@ export const chatAnswer = z.object({
   choices: z.array(
     z.object({
       index: count,
-      message: z.object({ role: z.literal('assistant'), content: z.string(), refusal: z.null() }),
+      message: z.object({
+        role: z.literal('assistant'),
+        content: z.string().nullable().describe('Null where there are only calls.'),
+        refusal: z.null(),
+        tool_calls: z.array(z.object(toolCall)).optional(),
+      }),
       logprobs: chatLogprobs,
-      finish_reason: finish,
+      finish_reason: chatFinish,
     }),
   ),
   usage,
@@ -53,11 +65,22 @@ export const chatChunk = z.object({
       index: count,
       delta: z.object({
         role: z.literal('assistant').optional().describe('In the first chunk of a choice.'),
-        content: z.string().optional(),
+        content: z.string().nullish(),
         refusal: z.null().optional(),
+        tool_calls: z
+          .array(
+            z.object({
+              index: count,
+              id: toolCall.id.optional(),
+              type: toolCall.type.optional(),
+              function: z.object({ name: z.string().optional(), arguments: z.string() }),
+            }),
+          )
+          .optional()
+          .describe('First with id and name, then with more of the arguments.'),
       }),
       logprobs: chatLogprobs,
-      finish_reason: finish.nullable(),
+      finish_reason: chatFinish.nullable(),
     }),
   ),
   usage: streamUsage,
