@@ -6,6 +6,7 @@ import { FolderStore, type ObjectStore } from '@quiver/cache/store'
 import { Catalogue, publishAdapter } from '@quiver/gateway'
 import { parseAdapterName } from '@quiver/protocol'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { HookedStore } from '../../support/hooked-store.ts'
 import { smollm2Layout } from '../../support/smollm2-layout.ts'
 
 let folder: string
@@ -25,11 +26,10 @@ const example = async (name: string) => {
   return { config: await readFile(join(path, 'adapter_config.json')), weights: new Uint8Array(weights) }
 }
 const now = () => new Date('2026-01-02T03:04:05Z')
-const publish = async (name: string, from: string, into = catalogue, through = store) =>
-  publishAdapter(
-    { name: parseAdapterName(name), ...(await example(from)), layout: smollm2Layout, maxRank: 64 },
-    { store: through, catalogue: into, now },
-  )
+const publish = async (name: string, from: string, into = catalogue, through = store) => {
+  const publication = { name: parseAdapterName(name), ...(await example(from)), layout: smollm2Layout, maxRank: 64 }
+  return (await publishAdapter(publication, { store: through, catalogue: into, now })).manifest
+}
 
 describe('publishing', () => {
   test('makes a name mean the content, also for a catalogue that is read later', async () => {
@@ -59,7 +59,8 @@ describe('publishing', () => {
       expect([digestOf('acme/a@2'), digestOf('acme/a@latest'), digestOf('acme/a')]).toEqual(Array(3).fill(second.digest))
       expect(() => known.resolve('acme/a@3')).toThrow("Adapter 'acme/a' has no version '3' here. Its latest is 2.")
       expect(() => known.resolve(`acme/a@sha256:${'0'.repeat(64)}`)).toThrow('has no version')
-      for (const text of ['acme/a@', 'acme/a@0', 'acme/a@prod', 'acme/a@1@1', '@1', 'acme/a@sha256:12']) {
+      expect(() => known.resolve('acme/a@prod')).toThrow("has no alias or version 'prod' here. Its latest is 2.")
+      for (const text of ['acme/a@', 'acme/a@0', 'acme/a@-prod', 'acme/a@1@1', '@1', 'acme/a@sha256:12']) {
         expect(() => known.resolve(text), text).toThrow(expect.objectContaining({ code: 'invalid_request' }))
       }
     }
@@ -78,14 +79,16 @@ describe('publishing', () => {
 
   test('writes weights, then config, then the manifest', async () => {
     const keys: string[] = []
-    const watched: ObjectStore = Object.assign(Object.create(store), {
-      put: (key: string, ...rest: [Uint8Array]) => {
+    const watched = new HookedStore(store, {
+      put(key, write) {
         keys.push(key.split('/').at(-1) ?? '')
-        return store.put(key, ...rest)
+        return write()
       },
     })
     await publish('a', 'shout', new Catalogue(watched), watched)
-    expect(keys).toEqual(['adapter_model.safetensors', 'adapter_config.json', '1.json'])
+    expect(keys.slice(0, 4)).toEqual(['adapter_model.safetensors', 'adapter_config.json', '1.json', 'record.json'])
+    // The audit log's entry.
+    expect(keys).toHaveLength(5)
   })
 
   test('of something broken leaves nothing behind', async () => {
@@ -96,10 +99,13 @@ describe('publishing', () => {
     expect(await readdir(folder)).toEqual([])
   })
 
-  test('two catalogues that enter the same version: one is told of the conflict', async () => {
+  test('two catalogues that publish under one name at once make two versions, and both see the later one as latest', async () => {
     const other = new Catalogue(store)
-    await publish('a', 'shout')
-    await expect(publish('a', 'sentiment', other)).rejects.toMatchObject({ code: 'conflict' })
+    const [first, second] = await Promise.all([publish('a', 'shout'), publish('a', 'sentiment', other)])
+    expect([first.version, second.version].sort()).toEqual([1, 2])
+    await Promise.all([catalogue.refresh(), other.refresh()])
+    const later = first.version === 2 ? first : second
+    expect([catalogue.resolve('a').digest, other.resolve('a').digest]).toEqual([later.digest, later.digest])
   })
 })
 
@@ -120,15 +126,20 @@ describe('reading', () => {
   test.each([
     ['no JSON', 'a/1.json', 'hello'],
     ['a missing field', 'a/1.json', '{"name":"a"}'],
-    ['another name', 'b/1.json', undefined],
+    ['another name', 'c/1.json', undefined],
     ['another version', 'a/2.json', undefined],
-  ])('a manifest with %s is refused by its key', async (_, key, text) => {
+  ])('a manifest with %s is listed as a problem, logged once, and keeps nobody else from being served', async (_, key, text) => {
     const manifest = await publish('a', 'shout')
+    const other = await publish('b', 'sentiment')
     await store.delete('catalogue/a/1.json')
     await store.put(`catalogue/${key}`, new TextEncoder().encode(text ?? JSON.stringify(manifest)))
-    await expect(new Catalogue(store).load()).rejects.toMatchObject({
-      code: 'source_unavailable',
-      message: expect.stringContaining(`catalogue/${key}`),
-    })
+    const lines: string[] = []
+    const later = new Catalogue(store, { log: (_level, message) => lines.push(message) })
+    await later.load()
+    await later.refresh()
+    expect(later.problems()).toEqual([{ key: `catalogue/${key}`, reason: expect.stringContaining(`catalogue/${key}`) }])
+    expect(lines).toHaveLength(1)
+    expect([later.names(), later.resolve('b').digest]).toEqual([['b'], other.digest])
+    expect(() => later.resolve('a')).toThrow(expect.objectContaining({ code: 'adapter_not_found' }))
   })
 })

@@ -8,6 +8,7 @@ import {
 } from '@quiver/protocol'
 import { z } from 'zod'
 import { tenantSchema } from '../auth/api-key.ts'
+import { type AdapterMetadata, type AdapterProvenance, metadataSchema, provenanceSchema } from './provenance.ts'
 
 /** One immutable version of an adapter, as the store keeps it. */
 export interface Manifest {
@@ -25,6 +26,10 @@ export interface Manifest {
   readonly createdAt: string
   /** To whom alone it is visible; absent: to everybody. */
   readonly tenant?: string | undefined
+  /** What its publisher wrote down about it; means nothing to the server. */
+  readonly metadata?: AdapterMetadata | undefined
+  /** Where its files came from. */
+  readonly source?: AdapterProvenance | undefined
 }
 
 /** Every key of the catalogue starts with this. */
@@ -41,11 +46,18 @@ const manifestSchema = z.object({
   bytes: count,
   createdAt: z.iso.datetime(),
   tenant: tenantSchema.optional(),
+  metadata: metadataSchema.optional(),
+  source: provenanceSchema.optional(),
 })
 
 /** `/` in a name is written `@`, which no name has: every name is one segment, and no name is the start of another. */
 export function manifestKey(name: AdapterName, version: number): string {
-  return `${CATALOGUE_PREFIX}${name.replaceAll('/', '@')}/${version}.json`
+  return `${nameFolder(name)}${version}.json`
+}
+
+/** What the keys of all that is known of a name start with; ends in `/`. */
+export function nameFolder(name: AdapterName): string {
+  return `${CATALOGUE_PREFIX}${name.replaceAll('/', '@')}/`
 }
 
 export function encodeManifest(manifest: Manifest): Uint8Array {
