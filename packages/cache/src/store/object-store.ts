@@ -53,8 +53,10 @@ export interface ObjectStore {
   head(key: string): Promise<ObjectEntry>
   put(key: string, bytes: Uint8Array, options?: PutOptions): Promise<{ readonly etag: string }>
   /**
-   * Keys that start with `prefix`, ascending by code unit, page by page behind the iterator. A prefix is text, not a
-   * folder: end it with `/` unless `sql` may also bring `sql-v2`.
+   * Keys that start with `prefix`, each once, page by page behind the iterator. A prefix is text, not a folder: end it with
+   * `/` unless `sql` may also bring `sql-v2`. The order is the store's own, and `startAfter` goes by it: ascending by code
+   * unit in a folder, in memory and at Amazon's; folder by folder at some servers, where `b/1` comes before `b-1`. Names in
+   * one folder that are all of one length have the same order everywhere.
    */
   list(prefix: string, options?: ListOptions): AsyncIterable<ObjectEntry>
   /** Deleting what is not there succeeds. */
