@@ -15,7 +15,15 @@ const PATIENCE_MS = 10_000
 /** About 2 MiB are seen, the test's own log among them; two kilobytes kept of each of 8,000 requests would be 16. */
 const GROWTH_BYTES = 16 * 1024 * 1024
 
-const paths = ['/', '/generate', '/generate_stream', '/v1/completions', '/v1/chat/completions', '/tokenize'] as const
+const paths = [
+  '/',
+  '/generate',
+  '/generate_stream',
+  '/v1/completions',
+  '/v1/chat/completions',
+  '/v1/embeddings',
+  '/tokenize',
+] as const
 type Path = (typeof paths)[number]
 
 let under: GatewayUnderTest
@@ -58,6 +66,10 @@ const complete: Readonly<Record<Path, object>> = {
   '/generate_stream': generate,
   '/v1/completions': { ...openai, prompt: ['Hi', 'Ho'] },
   '/v1/chat/completions': chat,
+  '/v1/embeddings': {
+    ...{ model: 'text-to-sql', input: [[5, 6], [7]], encoding_format: 'base64', user: 'me', adapter_source: 'store' },
+    dimensions: null,
+  },
   '/tokenize': { inputs: 'Hi', add_special_tokens: false },
 }
 
@@ -110,7 +122,7 @@ function mutate(value: unknown, dice: Iterator<number>, odds: Iterator<unknown>,
 }
 
 function isNeeded(key: string): boolean {
-  return ['inputs', 'prompt', 'messages', 'role', 'content', 'type', 'text', 'value', 'ids', 'weights'].includes(key)
+  return ['inputs', 'input', 'prompt', 'messages', 'role', 'content', 'type', 'text', 'value', 'ids', 'weights'].includes(key)
 }
 
 const wild = fc.oneof(
@@ -194,6 +206,8 @@ function expectContract({ path, status, type, text }: Asked): void {
   const json: unknown = JSON.parse(text)
   if (status === 200) {
     expect(json).toBeTypeOf('object')
+    if (path === '/v1/embeddings')
+      expect(json).toMatchObject({ object: 'list', data: expect.any(Array), usage: expect.any(Object) })
     return
   }
   expect([400, 404, 422, 424, 429]).toContain(status)
@@ -211,7 +225,7 @@ function expectError(json: unknown, isOpenai: boolean): void {
     : expect.any(String)
   expect(withParam(json)).toEqual({
     error,
-    error_type: expect.stringMatching(/^(validation|generation|invalid_request|overloaded)$/),
+    error_type: expect.stringMatching(/^(validation|generation|invalid_request|overloaded|tool_error)$/),
   })
 }
 

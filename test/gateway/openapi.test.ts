@@ -118,6 +118,7 @@ describe('an answer', () => {
     ['ChatChunk', '/v1/chat/completions', { ...chat, ...streamed }],
     ['CompletionAnswer', '/v1/completions', { prompt: 'Hi', logprobs: 2, echo: true }],
     ['CompletionChunk', '/v1/completions', { prompt: 'Hi', logprobs: 2, echo: true, ...streamed }],
+    ['EmbeddingsAnswer', '/v1/embeddings', { input: 'Hi' }],
     ['LoraxError', '/generate', { inputs: '' }],
     ['OpenaiError', '/v1/completions', { prompt: 'Hi', temperature: -1 }],
   ] as const

@@ -54,9 +54,15 @@ export const done = (generatedText: string, more: Partial<Extract<RunEvent, { ty
   ...more,
 })
 
-/** Two tokens, `Hello` and ` world`; the seed comes back as a worker reports it. */
+/** Two tokens, `Hello` and ` world`, or an embedding of two numbers; the seed comes back as a worker reports it. */
 export const helloWorld: Script = (run) => {
   const { seed } = run.request.sampling
+  if (run.request.goal === 'embedding') {
+    // 1 and -2.
+    run.send(accepted, { type: 'embedding', values: 'AACAPwAAAMA=' }, done('', { generatedTokens: 0, finishReason: 'length' }))
+    run.end()
+    return
+  }
   run.send(accepted, token('Hello'), token(' world', true), done('Hello world', seed === undefined ? {} : { seed }))
   run.end()
 }

@@ -194,6 +194,7 @@ describe("T02: another tenant's adapter", () => {
     ['/generate', (id) => ({ inputs: 'Hi', parameters: { merged_adapters: { ids: ['public', id], weights: [1, 1] } } })],
     ['/v1/completions', (id) => ({ model: id, prompt: 'Hi' })],
     ['/v1/completions', (id) => ({ model: `${id}@latest`, prompt: 'Hi', stream: true })],
+    ['/v1/embeddings', (id) => ({ model: id, input: ['Hi'] })],
     ['/v1/chat/completions', (id) => ({ model: id, messages: [{ role: 'user', content: 'Hi' }] })],
   ]
 

@@ -18,6 +18,7 @@ export const routeAccess: ReadonlyMap<string, Access> = new Map<string, Access>(
   ['GET /info', 'key'],
   ['POST /v1/completions', 'generate'],
   ['POST /v1/chat/completions', 'generate'],
+  ['POST /v1/embeddings', 'generate'],
   ['GET /v1/models', 'key'],
   ['GET /v1/models/:id{.+}', 'key'],
   ['GET /docs', 'key'],

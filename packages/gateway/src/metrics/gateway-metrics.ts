@@ -12,6 +12,7 @@ const failureLabels: Partial<Record<ErrorCode, string>> = {
   adapter_unavailable: 'download_adapter',
   source_unavailable: 'download_adapter',
   adapter_invalid: 'load_adapter',
+  adapter_arriving: 'load_adapter',
   rate_limited: 'overloaded',
   overloaded: 'overloaded',
   draining: 'overloaded',
@@ -105,14 +106,14 @@ export class GatewayMetrics {
   }
 
   /** The same events, counted when they end. */
-  async *measured(events: AsyncGenerator<SuccessEvent>, { adapter, maxNewTokens }: RunRequest): AsyncGenerator<SuccessEvent> {
-    const label = this.#adapters.of(adapter)
+  async *measured(events: AsyncGenerator<SuccessEvent>, request: RunRequest): AsyncGenerator<SuccessEvent> {
+    const label = this.#adapters.of(request.adapter)
     let outcome = 'left'
     try {
       for await (const event of events) {
         if (event.type === 'done') {
           outcome = 'success'
-          this.#observe(event, maxNewTokens)
+          this.#observe(event, request)
           this.#tokens.inc({ ...label }, event.generatedTokens)
         }
         yield event
@@ -125,13 +126,15 @@ export class GatewayMetrics {
     }
   }
 
-  #observe(done: DoneEvent, maxNewTokens: number | undefined): void {
+  #observe(done: DoneEvent, { goal, maxNewTokens }: RunRequest): void {
     this.#queue.observe(done.queueMs / 1000)
     this.#inference.observe(done.inferenceMs / 1000)
+    this.#input.observe(done.promptTokens)
+    // An embedding has no tokens to time or count.
+    if (goal === 'embedding') return
     this.#firstToken.observe(done.firstTokenMs / 1000)
     this.#perToken.observe(done.inferenceMs / 1000 / Math.max(1, done.generatedTokens))
     this.#generated.observe(done.generatedTokens)
-    this.#input.observe(done.promptTokens)
     if (maxNewTokens !== undefined) this.#maxNew.observe(maxNewTokens)
   }
 

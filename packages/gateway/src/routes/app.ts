@@ -11,6 +11,7 @@ import { readRequestId } from './exchange.ts'
 import { answerGenerate, type GenerateMode } from './generate.ts'
 import { answerMetrics } from './metrics.ts'
 import { answerOpenai, type OpenaiDeps } from './openai/complete.ts'
+import { answerEmbeddings } from './openai/embeddings.ts'
 import { describeModel, listModels } from './openai/models.ts'
 import { openaiErrorResponse } from './openai/respond.ts'
 import { docsApp, isDocRoute } from './openapi/routes.ts'
@@ -40,7 +41,11 @@ const generateRoutes: Readonly<Record<string, GenerateMode>> = {
   '/generate': 'whole',
   '/generate_stream': 'stream',
 }
-const openaiRoutes = { '/v1/completions': 'completion', '/v1/chat/completions': 'chat' } as const
+const openaiRoutes: Readonly<Record<string, typeof answerEmbeddings>> = {
+  '/v1/completions': (deps, node) => answerOpenai(deps, 'completion', node),
+  '/v1/chat/completions': (deps, node) => answerOpenai(deps, 'chat', node),
+  '/v1/embeddings': answerEmbeddings,
+}
 const healthRoutes = ['/', '/health', '/ping'] as const
 
 export function createApp(deps: AppDeps): Hono<AppEnv> {
@@ -56,9 +61,9 @@ export function createApp(deps: AppDeps): Hono<AppEnv> {
       return errorResponse(draining(), requestIdOf(deps, incoming), { connection: 'close' })
     })
   }
-  for (const [path, kind] of Object.entries(openaiRoutes)) {
+  for (const [path, answer] of Object.entries(openaiRoutes)) {
     app.post(path, ({ env: { incoming, outgoing }, var: { caller } }) => {
-      if (deps.phase() !== 'draining') return answerOpenai(depsFor(deps, caller), kind, { incoming, outgoing })
+      if (deps.phase() !== 'draining') return answer(depsFor(deps, caller), { incoming, outgoing })
       return openaiErrorResponse(draining(), requestIdOf(deps, incoming), { connection: 'close' })
     })
   }

@@ -30,16 +30,21 @@ export async function* beginRun(deps: GenerateDeps, exchange: Exchange, request:
   if (info === undefined) throw new ServingError('not_ready', 'The model is still being loaded: try again in a moment')
   const release = deps.permits.take(info.limits.sequences + info.limits.waiting)
   try {
-    const runId = `${exchange.requestId}.${deps.newId()}`.slice(0, 120)
-    const attempt = (number: number): RunRequest => ({
-      ...request,
-      requestId: `${runId}.${number}`,
-      deadlineMs: exchange.remainingMs(),
-    })
-    yield* deps.metrics.measured(runWithRetry(deps.workers, attempt, exchange.signal), request)
+    yield* measuredRun(deps, exchange, request)
   } finally {
     release()
   }
+}
+
+/** One run whose place was taken by the caller. */
+export function measuredRun(deps: GenerateDeps, exchange: Exchange, request: RunRequest): RunEvents {
+  const runId = `${exchange.requestId}.${deps.newId()}`.slice(0, 120)
+  const attempt = (number: number): RunRequest => ({
+    ...request,
+    requestId: `${runId}.${number}`,
+    deadlineMs: exchange.remainingMs(),
+  })
+  return deps.metrics.measured(runWithRetry(deps.workers, attempt, exchange.signal), request)
 }
 
 /**

@@ -1,4 +1,4 @@
-/** What `/v1/completions` and `/v1/chat/completions` answer, as schemas for the OpenAPI document. */
+/** What `/v1/completions`, `/v1/chat/completions` and `/v1/embeddings` answer, as schemas for the OpenAPI document. */
 import { z } from 'zod'
 
 const count = z.int().nonnegative()
@@ -100,4 +100,21 @@ export const completionChunk = z.object({
   object: z.literal('text_completion'),
   choices: z.array(z.object({ ...textChoice, finish_reason: finish.nullable() })),
   usage: streamUsage,
+})
+
+export const embeddingsAnswer = z.object({
+  object: z.literal('list'),
+  data: z.array(
+    z.object({
+      object: z.literal('embedding'),
+      index: count,
+      embedding: z
+        .union([z.array(z.number()), z.string()])
+        .describe(
+          'As many numbers as the model has dimensions; with `encoding_format` `base64` their float32 bytes, little-endian.',
+        ),
+    }),
+  ),
+  model: z.string(),
+  usage: z.object({ prompt_tokens: count, total_tokens: count }),
 })

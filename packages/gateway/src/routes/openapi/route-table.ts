@@ -4,6 +4,7 @@ import type { z } from 'zod'
 import { generateBodySchema } from '../generate-schema.ts'
 import { chatSchema } from '../openai/chat-schema.ts'
 import { completionSchema } from '../openai/completion-schema.ts'
+import { embeddingsSchema } from '../openai/embeddings-schema.ts'
 import { tokenizeSchema } from '../tokenize.ts'
 import {
   generateAnswer,
@@ -15,7 +16,7 @@ import {
   serverInfo,
   tokenizeAnswer,
 } from './answer-schemas.ts'
-import { chatAnswer, chatChunk, completionAnswer, completionChunk } from './openai-answer-schemas.ts'
+import { chatAnswer, chatChunk, completionAnswer, completionChunk, embeddingsAnswer } from './openai-answer-schemas.ts'
 
 /** Every body by the name that the document gives it. Those of requests are the very ones that validate. */
 export const bodySchemas = {
@@ -32,6 +33,8 @@ export const bodySchemas = {
   ChatRequest: chatSchema,
   ChatAnswer: chatAnswer,
   ChatChunk: chatChunk,
+  EmbeddingsRequest: embeddingsSchema,
+  EmbeddingsAnswer: embeddingsAnswer,
   ModelList: modelList,
   ModelCard: modelCard,
   OpenaiError: openaiError,
@@ -60,6 +63,7 @@ export interface RouteDescription {
 const bodyFailures: readonly ErrorCode[] = ['invalid_request', 'too_large', 'unsupported_media_type', 'invalid_parameters']
 const runFailures: readonly ErrorCode[] = [
   ...(['adapter_not_found', 'adapter_invalid', 'adapter_unavailable', 'source_unavailable', 'overloaded', 'not_ready'] as const),
+  'adapter_arriving',
   ...(['draining', 'worker_lost', 'deadline_exceeded', 'internal'] as const),
 ]
 
@@ -126,6 +130,19 @@ const openaiRoutes: readonly RouteDescription[] = [
       { type: 'application/json', body: 'CompletionAnswer' },
       { type: 'text/event-stream', body: 'CompletionChunk' },
     ],
+    failures: [...bodyFailures, ...runFailures],
+  },
+  {
+    method: 'post',
+    path: '/v1/embeddings',
+    family: 'openai',
+    summary: 'The mean of the hidden states of texts',
+    description: "Of the model's last layer after its norm, over all tokens of a text, with the adapter applied; not normalised.",
+    request: {
+      body: 'EmbeddingsRequest',
+      example: { model: 'text-to-sql', input: ['How many users are there?', 'List all users.'] },
+    },
+    answers: [{ type: 'application/json', body: 'EmbeddingsAnswer' }],
     failures: [...bodyFailures, ...runFailures],
   },
   {
