@@ -7,7 +7,7 @@ import { clientStream, streamHeaders } from '../client-stream.ts'
 import { logFailure } from '../error-response.ts'
 import { type Exchange, openExchange } from '../exchange.ts'
 import { readJsonBody } from '../json-body.ts'
-import { commonHeaders, timingHeaders } from '../lorax-answer.ts'
+import { timingHeaders } from '../lorax-answer.ts'
 import { beginRun, byLikelihood, collectRuns, mergeRuns } from '../run-fan-out.ts'
 import { exactSeed } from '../seed-text.ts'
 import type { GenerateDeps } from '../start-run.ts'
@@ -194,24 +194,7 @@ function headers({ request, runs, exchange, info }: Answering, digest: string | 
   const inputs = request.prompts
     .map((prompt) => (prompt.kind === 'text' ? prompt.text : prompt.messages.map(({ content }) => content ?? '').join('')))
     .join('')
-  const found = first?.adapter.kind === 'registered' ? first.adapter.digest : digest
-  return commonHeaders(
-    { inputs },
-    {
-      requestId: exchange.requestId,
-      modelId: info.model.id,
-      device: info.engine.device,
-      ...(first === undefined || first.adapter.kind === 'base'
-        ? {}
-        : {
-            adapter: {
-              id: request.model,
-              source: first.adapter.kind === 'local' ? 'local' : 'store',
-              ...(found === undefined ? {} : { digest: found }),
-            },
-          }),
-    },
-  )
+  return answerHeaders({ requestId: exchange.requestId, info, model: request.model, inputs, run: first, digest })
 }
 
 /** The promise's value, or undefined when it takes too long. @throws what the promise rejects with in that time */
