@@ -50,10 +50,9 @@ const checks: readonly [name: string, parameters: Record<string, unknown>, text:
   ['max_new_tokens', { max_new_tokens: 0, top_n_tokens: 0 }, '`max_new_tokens` must be strictly positive'],
   ['stop', { stop: Array(17).fill('x'), max_new_tokens: 1 }, '`stop` supports up to 16 stop sequences. Given: 17'],
   ['stop', { stop: [''] }, '`stop` sequences must have 1 to 256 characters'],
-  ['watermark', { watermark: true, stop: [] }, '`watermark` is not supported by this server'],
   [
     'response_format',
-    { response_format: { type: 'xml' }, watermark: false },
+    { response_format: { type: 'xml' }, watermark: true },
     'the type of `response_format` must be text, json_object or json_schema. Given: "xml"',
   ],
   [
@@ -136,8 +135,7 @@ const repaired: Record<string, Record<string, unknown>> = {
   return_k_alternatives: { return_k_alternatives: 1, top_n_tokens: 33 },
   top_n_tokens: { top_n_tokens: 1, max_new_tokens: 0 },
   max_new_tokens: { max_new_tokens: 1, stop: Array(17).fill('x') },
-  stop: { stop: null, watermark: true },
-  watermark: { watermark: false, response_format: { type: 'xml' } },
+  stop: { stop: null, response_format: { type: 'xml' } },
   response_format: { response_format: { type: 'json_object' }, grammar: { type: 'json', value: {} } },
   grammar: { response_format: null, grammar: { type: 'ebnf', value: 'x' } },
   'type of grammar': { grammar: { type: 'regex', value: '' } },

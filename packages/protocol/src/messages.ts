@@ -30,6 +30,8 @@ export const samplingSchema = z.object({
   /** Added to the logits of these token ids, −100…100. */
   logitBias: z.record(z.string().regex(/^(0|[1-9][0-9]{0,8})$/), z.number().min(-100).max(100)).optional(),
   seed: seedSchema.optional(),
+  /** Marks the text so that its origin can be told (watermark.ts of the worker). */
+  watermark: z.literal(true).optional(),
 })
 export type SamplingParameters = z.infer<typeof samplingSchema>
 

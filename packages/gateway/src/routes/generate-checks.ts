@@ -107,7 +107,6 @@ export const parameterChecks: readonly Check[] = [
     `\`stop\` sequences must have 1 to ${limits.stopSequenceCharacters} characters`,
   ),
   check('seed', (p) => (p.best_of ?? 1) > 1 && isGiven(p.seed), '`seed` must not be set when `best_of` > 1'),
-  check('watermark', (p) => p.watermark === true, '`watermark` is not supported by this server'),
   check(
     'response_format',
     (p) => faultOf(() => grammarOf(p.response_format)) !== undefined,

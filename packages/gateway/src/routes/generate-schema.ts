@@ -47,7 +47,7 @@ export const parametersSchema = z.object(
       .nullish()
       .describe('Texts that end the answer; they stay in it.'),
     truncate: unsigned.nullish().describe('Keeps only this many of the last tokens of the prompt.'),
-    watermark: flag.nullish().describe('Not supported: true is refused.'),
+    watermark: flag.nullish().describe('Marks the text so that its origin can be told from it.'),
     details: flag.nullish().describe('Answers with tokens, counts and the seed.'),
     decoder_input_details: flag.nullish().describe('Answers with the tokens of the prompt; not in a stream.'),
     // Read as a number only to see its kind; its digits come from the text of the body (seed-text.ts).

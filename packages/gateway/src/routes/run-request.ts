@@ -64,6 +64,7 @@ function samplingParameters(p: GenerateParameters, context: RunContext): Samplin
     ...given('repetitionPenalty', p.repetition_penalty),
     ...given('frequencyPenalty', p.frequency_penalty),
     ...given('presencePenalty', p.presence_penalty),
+    ...(p.watermark === true ? { watermark: true as const } : {}),
   }
   if (!isSampling(p)) return { sample: false, ...penalties }
   return {

@@ -5,6 +5,7 @@ import type { Candidates } from './candidates.ts'
 import { createPenalties, type Penalties } from './penalties.ts'
 import { uniform } from './random.ts'
 import { drawAt, narrow } from './warpers.ts'
+import { createWatermark } from './watermark.ts'
 
 /** Chooses the tokens of one sequence. */
 export interface Sampler {
@@ -38,7 +39,7 @@ const MAX_SEED = 2n ** 64n - 1n
  * @example createSampler({ sample: true, temperature: 0.7, seed: '42' }, promptIds, { drawSeed, candidates: new Candidates(49_152) })
  */
 export function createSampler(parameters: SamplingParameters, promptIds: readonly number[], deps: SamplerDeps): Sampler {
-  const penalties = createPenalties(parameters, promptIds)
+  const penalties = marked(createPenalties(parameters, promptIds), parameters, promptIds, deps)
   if (!parameters.sample) return penalties.active ? greedyWithPenalties(penalties, deps.candidates) : greedy
   const seed = parameters.seed === undefined ? BigInt.asUintN(53, deps.drawSeed()) : BigInt(parameters.seed)
   if (seed > MAX_SEED) {
@@ -76,6 +77,28 @@ function greedyWithPenalties(penalties: Penalties, candidates: Candidates): Samp
     seed: undefined,
     choose: (row) => tokenOf(row, indexOfBest(penalise(row, penalties, candidates))),
     accept: (id) => penalties.accept(id),
+  }
+}
+
+/** The watermark comes first, as in TGI: penalties see the logits that it raised. */
+function marked(
+  penalties: Penalties,
+  { watermark }: SamplingParameters,
+  promptIds: readonly number[],
+  { candidates }: SamplerDeps,
+): Penalties {
+  if (watermark !== true) return penalties
+  const mark = createWatermark(promptIds, candidates.scores.length)
+  return {
+    active: true,
+    apply: (scores, logSumExp) => {
+      mark.apply(scores)
+      if (penalties.active) penalties.apply(scores, logSumExp)
+    },
+    accept: (id) => {
+      mark.accept(id)
+      penalties.accept(id)
+    },
   }
 }
 
