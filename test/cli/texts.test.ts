@@ -62,7 +62,7 @@ describe('the ready lines', () => {
   test('name the address, the model, the adapters, and a command whose body is JSON', () => {
     const shown = text(['sentiment', 'text-to-sql'])
     expect(shown).toContain('Quiver is ready: http://127.0.0.1:8080\n')
-    expect(shown).toContain('smollm2-135m-instruct (int8, scripted on cpu)')
+    expect(shown).toContain('smollm2-135m-instruct (int8, scripted on cpu, adapters by none)')
     expect(shown).toContain('sentiment, text-to-sql')
     const body = /curl http:\/\/127\.0\.0\.1:8080\/generate -H 'content-type: application\/json' -d '([^']*)'\n/.exec(shown)?.[1]
     expect(JSON.parse(body ?? '')).toMatchObject({ parameters: { adapter_id: 'text-to-sql' } })

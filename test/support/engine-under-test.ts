@@ -4,6 +4,7 @@ import path from 'node:path'
 import { BASE_SLOT, type Dtype, type SequenceId, type SlotIndex } from '../../packages/protocol/src/index.ts'
 import type { Capacity, Engine, RowOutput, StepRow } from '../../packages/worker/src/engine/engine.ts'
 import { createOnnxEngine } from '../../packages/worker/src/engine/onnx/onnx-engine.ts'
+import type { OperatorLibrary } from '../../packages/worker/src/engine/onnx/operator-library.ts'
 import { ReferenceModel } from './reference-model.ts'
 import type { TinyModel } from './tiny-models.ts'
 
@@ -16,13 +17,26 @@ export interface EngineUnderTest {
   close(): Promise<void>
 }
 
-/** The ONNX engine on a tiny model, in a cache folder of its own. */
-export async function openTestEngine(model: TinyModel, dtype: Dtype = 'fp32', capacity = testCapacity): Promise<EngineUnderTest> {
+/** The ONNX engine on a tiny model, in a cache folder of its own; adapters by standard operators unless an operator is given. */
+export async function openTestEngine(
+  model: TinyModel,
+  dtype: Dtype = 'fp32',
+  capacity = testCapacity,
+  operator?: OperatorLibrary,
+): Promise<EngineUnderTest> {
   const cacheDir = await mkdtemp(path.join(tmpdir(), 'quiver-graphs-'))
   const loaded = await model.open()
   try {
     const reference = await ReferenceModel.load(loaded.spec, loaded.weights)
-    const engine = await createOnnxEngine({ model: loaded, dtype, capacity, cacheDir, threads: 1, onProgress: () => {} })
+    const engine = await createOnnxEngine({
+      model: loaded,
+      dtype,
+      capacity,
+      cacheDir,
+      threads: 1,
+      operator,
+      onProgress: () => {},
+    })
     const close = async (): Promise<void> => {
       await engine.close()
       await rm(cacheDir, { recursive: true, force: true })

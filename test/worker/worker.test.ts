@@ -19,6 +19,7 @@ import { call, openRun } from '../support/run-client.ts'
 const config: WorkerConfig = {
   model: 'fake-model',
   dtype: 'fp32',
+  lora: 'standard',
   slots: 2,
   maxRank: 8,
   sequences: 4,
@@ -29,6 +30,7 @@ const config: WorkerConfig = {
   port: 0,
   token: 'secret',
   cacheDir: '/nowhere',
+  kernelsDir: '/nowhere',
   storeUrl: 'file:///nowhere',
   localRoots: [],
   hub: {},

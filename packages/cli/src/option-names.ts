@@ -39,6 +39,12 @@ export const optionNames: Readonly<Record<ConfigKey, OptionName>> = {
     theirs: { env: ['MODEL_ID'], flags: ['model-id'] },
   },
   dtype: { env: 'QUIVER_DTYPE', flag: 'dtype', value: 'type', help: `weights of the base model: ${dtypes.join(', ')}` },
+  lora: {
+    env: 'QUIVER_LORA',
+    flag: 'lora',
+    value: 'what',
+    help: 'what applies adapters: our own operator where it can be had (auto), it or nothing (operator), or standard operators (standard)',
+  },
   slots: {
     env: 'QUIVER_SLOTS',
     flag: 'slots',

@@ -1,7 +1,8 @@
 /** What every option may be, and what it is when nobody says. */
 import path from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { dtypes, limits } from '@quiver/protocol'
+import { parseBucketPlace } from '@quiver/cache/origin'
+import { dtypes, limits, loraModes } from '@quiver/protocol'
 import { z } from 'zod'
 
 /** What the defaults and relative paths depend on. */
@@ -15,7 +16,7 @@ export interface Surroundings {
 
 const MEBIBYTE = 2 ** 20
 
-/** LoRAX's, so that its settings are understood; those beyond the first two change nothing here. */
+/** LoRAX's and ours. `pbase` is understood, but changes nothing here. */
 const adapterSources = ['store', 'local', 'hub', 's3', 'pbase'] as const
 
 const whole = (min: number, max: number) =>
@@ -43,6 +44,7 @@ export function schemaFor({ cwd, home }: Surroundings) {
     dtype: oneOf(dtypes),
     slots: whole(1, 1024),
     maxRank: whole(1, 512),
+    lora: oneOf(loraModes),
     localRoots: z.string().transform((text) =>
       text
         .split(':')
@@ -94,6 +96,7 @@ export function defaultTexts({ home, processors }: Surroundings): Record<Exclude
     maxConcurrentRequests: '0',
     maxBestOf: String(limits.bestOf),
     maxStopSequences: String(limits.stopSequences),
+    lora: 'auto',
     adapterSource: 'store',
     chunkTokens: '128',
     ramBytes: String(512 * MEBIBYTE),

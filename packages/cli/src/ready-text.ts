@@ -17,7 +17,7 @@ export function readyText({ url, info, adapters, wantsKey = false }: ReadyFacts)
   return [
     '',
     `Quiver is ready: ${url}`,
-    `  model     ${model.id} (${model.dtype}, ${engine.kind} on ${engine.device})`,
+    `  model     ${model.id} (${model.dtype}, ${engine.kind} on ${engine.device}, adapters by ${engine.lora})`,
     `  adapters  ${adapters.length === 0 ? 'none yet' : adapters.slice(0, ADAPTERS_SHOWN).join(', ') + more}`,
     `  room for  ${limits.sequences} requests at once of up to ${limits.totalTokens} tokens, ${limits.slots} adapters in device memory`,
     '',

@@ -110,6 +110,7 @@ function workerConfig(config: Config, home: string): WorkerConfig {
     model: config.model,
     dtype: config.dtype,
     slots: config.slots,
+    lora: config.lora,
     maxRank: config.maxRank,
     sequences: config.sequences,
     totalTokens: config.totalTokens,
@@ -121,6 +122,7 @@ function workerConfig(config: Config, home: string): WorkerConfig {
     token: config.workerToken === '' ? undefined : config.workerToken,
     cacheDir: config.cache,
     storeUrl: config.store,
+    kernelsDir: path.join(import.meta.dirname, '../../../kernels'),
     localRoots: config.localRoots,
     hub: {
       ...(config.hubEndpoint === '' ? {} : { endpoint: config.hubEndpoint }),

@@ -125,6 +125,9 @@ export type TokenEvent = Extract<RunEvent, { type: 'token' }>
 export type TokenAlternative = NonNullable<TokenEvent['alternatives']>[number]
 
 export const dtypes = ['int8', 'int4', 'fp32'] as const
+/** What applies adapters: our own operator where it is to be had, it or nothing, or ONNX Runtime's standard operators. */
+export const loraModes = ['auto', 'operator', 'standard'] as const
+export type LoraMode = (typeof loraModes)[number]
 export type Dtype = (typeof dtypes)[number]
 
 /** Answer of a worker's `GET /v1/info`. */

@@ -1,5 +1,5 @@
 import type { HubConfig } from '@quiver/cache/hub'
-import type { Clock, Dtype, Logger, Progress } from '@quiver/protocol'
+import type { Clock, Dtype, Logger, LoraMode, Progress } from '@quiver/protocol'
 import type { ProcessRunner } from './model/process-runner.ts'
 import type { Timers } from './timers.ts'
 import type { WorkerParts } from './worker-parts.ts'
@@ -9,6 +9,8 @@ export interface WorkerConfig {
   /** A built-in alias, a folder, a .gguf file or a hub id. */
   readonly model: string
   readonly dtype: Dtype
+  /** What applies adapters. */
+  readonly lora: LoraMode
   /** Adapters in device memory at once, and the largest rank that a place holds. */
   readonly slots: number
   readonly maxRank: number
@@ -26,9 +28,11 @@ export interface WorkerConfig {
   readonly port: number
   /** Shared secret that gateways must show. */
   readonly token?: string | undefined
-  /** Folder for models, graphs and packed adapters. */
+  /** Folder for models, graphs, the compiled operator and packed adapters. */
   readonly cacheDir: string
-  /** Where registered adapters come from: `file:///path`. */
+  /** Folder of the operator's sources. */
+  readonly kernelsDir: string
+  /** Where registered adapters come from: `file:///path` or `s3://bucket/prefix`. */
   readonly storeUrl: string
   /** Absolute folders below which `local` adapters may lie. */
   readonly localRoots: readonly string[]

@@ -4,6 +4,7 @@ import { type AdapterCache, createAdapterCache, type ObjectStore } from '@quiver
 import { FolderStore } from '@quiver/cache/store'
 import { ServingError } from '@quiver/protocol'
 import type { Engine } from './engine/engine.ts'
+import { findOperator } from './engine/onnx/operator-library.ts'
 import { createOnnxEngine, packedDtype } from './engine/onnx/onnx-engine.ts'
 import { type LoadedModel, openModel } from './model/model-source.ts'
 import { baseLayout } from './model/model-spec.ts'
@@ -33,8 +34,20 @@ export const defaultParts: WorkerParts = {
 
   createTokenizer,
 
-  createEngine: (model, config, { onProgress, signal }) =>
-    createOnnxEngine({
+  createEngine: async (model, config, { runProcess, log, onProgress, signal }) => {
+    const { platform, arch } = process
+    const operator = await findOperator(
+      {
+        mode: config.lora,
+        kernelsDir: config.kernelsDir,
+        cacheDir: path.join(config.cacheDir, 'operators'),
+        platform,
+        arch,
+        jobs: config.threads,
+      },
+      { runProcess, log, onProgress, signal },
+    )
+    return await createOnnxEngine({
       model,
       dtype: config.dtype,
       capacity: {
@@ -48,6 +61,7 @@ export const defaultParts: WorkerParts = {
       cacheDir: path.join(config.cacheDir, 'graphs'),
       threads: config.threads,
       onProgress,
+      operator,
       signal,
     }),
 

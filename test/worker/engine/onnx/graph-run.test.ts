@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
-import { AdapterPools } from '../../../../packages/worker/src/engine/onnx/adapter-pools.ts'
 import { GraphRun, type RunInput, type RunOutput } from '../../../../packages/worker/src/engine/onnx/graph-run.ts'
 import { KvCache } from '../../../../packages/worker/src/engine/onnx/kv-cache.ts'
 import type { Binding, OnnxRuntime, Tensor } from '../../../../packages/worker/src/engine/onnx/ort.ts'
+import { StandardPools } from '../../../../packages/worker/src/engine/onnx/standard-pools.ts'
 import { baseLayout } from '../../../../packages/worker/src/model/model-spec.ts'
 import { tinyModel } from '../../../support/tiny-models.ts'
 
@@ -52,8 +52,7 @@ async function setUp() {
     session: await runtime.createSession(),
     kv,
     kvShape: (batch) => [batch, spec.kvHeadCount, kv.capacity, spec.headDim],
-    pools: new AdapterPools(baseLayout(spec), { slots: 2, maxRank: 4, dtype: 'f32' }),
-    poolType: 'f32',
+    pools: new StandardPools(baseLayout(spec), { slots: 2, maxRank: 4, dtype: 'f32' }),
     vocabSize: spec.vocabSize,
     hiddenSize: spec.hiddenSize,
   })

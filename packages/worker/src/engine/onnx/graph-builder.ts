@@ -8,11 +8,11 @@
  *
  * Products that read the same input are one (module-groups.ts). Only `wanted` rows reach the head; it answers
  * log-probabilities of the whole vocabulary and the `top` best tokens. `pooled` rows, mostly none, are answered as they are
- * after the last norm. The LoRA part is in lora-nodes.ts.
+ * after the last norm. The LoRA part is in lora-nodes.ts or operator-nodes.ts.
  *
  * Inputs: tokens [rows] i32 · attention_shape [3] i64 = (batch, length, −1) · seqlens_k [batch] i32, keys of each sequence
  * minus one · total_length [] i32, the most keys of any · wanted [wanted] i32 · pooled [pooled] i32 · top [1] i64 ·
- * key.<l>, value.<l> [batch, kvHeads, capacity, headDim] f32 · lora_* and pools (lora-nodes.ts).
+ * key.<l>, value.<l> [batch, kvHeads, capacity, headDim] f32 · lora_* and pools (the same).
  * Outputs: logprobs [wanted, vocab] f32 · first_logit [wanted, 1] f32, of token 0 · top_logprobs, top_ids [wanted, top] ·
  * hidden [pooled, hidden] f32 · new_key.<l>, new_value.<l> (the same memory).
  */
@@ -24,7 +24,8 @@ import type { ModelSpec, ModelWeights } from '../../model/model-spec.ts'
 import { throwIfStopped } from '../../model/sleep.ts'
 import { embeddingTensor, finalNormTensor, headTensor, layerTensor } from '../../model/tensor-names.ts'
 import { concatenated, GraphWeights } from './graph-weights.ts'
-import { declareLoraInputs, type LoraInputs, loraDelta } from './lora-nodes.ts'
+import { type LoraForm, loraNodes } from './lora-form.ts'
+import type { LoraNodes } from './lora-site.ts'
 import { type ModuleGroup, moduleGroups } from './module-groups.ts'
 import { OnnxModelBuilder } from './onnx-model.ts'
 import { rotaryCaches } from './rope.ts'
@@ -34,7 +35,8 @@ export interface GraphOptions {
   readonly spec: ModelSpec
   readonly weights: ModelWeights
   readonly dtype: Dtype
-  /** Element type of the adapter pools. */
+  /** How adapters are applied, and the element type of their pools. */
+  readonly lora: LoraForm
   readonly packedDtype: PackedDtype
   readonly positions: number
   readonly file: WeightFile
@@ -55,14 +57,14 @@ class GraphBuilder {
   readonly #options: GraphOptions
   readonly #spec: ModelSpec
   readonly #model: OnnxModelBuilder
-  readonly #lora: LoraInputs
+  readonly #lora: LoraNodes
   readonly #weights: GraphWeights
 
   constructor(options: GraphOptions) {
     this.#options = options
     this.#spec = options.spec
     this.#model = new OnnxModelBuilder(options.dataFileName)
-    this.#lora = declareLoraInputs(this.#model, options.packedDtype)
+    this.#lora = loraNodes(options.lora, this.#model, options.packedDtype)
     this.#weights = new GraphWeights({ model: this.#model, ...options })
   }
 
@@ -210,7 +212,7 @@ class GraphBuilder {
     }
     const inFeatures = this.#inFeatures(group)
     const outFeatures = parts.map((part) => part.length / inFeatures)
-    return this.#model.node('Add', [y, loraDelta(this.#model, this.#lora, { layer, group, x, inFeatures, outFeatures })])
+    return this.#lora.add({ layer, group, x, inFeatures, outFeatures }, y)
   }
 
   #inFeatures(group: ModuleGroup): number {

@@ -1,7 +1,5 @@
 import type { AdapterPools } from './adapter-pools.ts'
 import type { KvCache } from './kv-cache.ts'
-import { groupSizes, loraIndex } from './lora-nodes.ts'
-import { poolRows, tileRows } from './lora-tiles.ts'
 import type { Binding, ElementType, OnnxRuntime, Session, Tensor, TensorData } from './ort.ts'
 
 /** Sequences computed together: `batch` of them, `length` new tokens each, in neighbouring rows of the KV cache. */
@@ -39,7 +37,6 @@ interface Parts {
   readonly kv: KvCache
   readonly kvShape: (batch: number) => readonly number[]
   readonly pools: AdapterPools
-  readonly poolType: ElementType
   readonly vocabSize: number
   readonly hiddenSize: number
 }
@@ -57,16 +54,15 @@ export class GraphRun {
   constructor(parts: Parts) {
     this.#parts = parts
     this.#binding = parts.session.createBinding()
-    for (const pool of parts.pools.pools) {
-      this.#bind('input', pool.name, parts.poolType, [pool.values.length / pool.features, pool.features], pool.values)
-    }
+    for (const { name, type, shape, data } of parts.pools.lasting) this.#bind('input', name, type, shape, data)
   }
 
   /** Computes a batch; its results are in `output` when this resolves. */
   async run(input: RunInput, output: RunOutput): Promise<void> {
     this.#bindKv(input.firstRow, input.batch)
     this.#bindRows(input)
-    this.#bindAdapters(input.slots)
+    for (const { name, type, shape, data } of this.#parts.pools.inputsOf(input.slots))
+      this.#bind('input', name, type, shape, data)
     const wanted = input.wanted.length
     this.#bind('output', 'logprobs', 'f32', [wanted, this.#parts.vocabSize], output.logprobs)
     this.#bind('output', 'first_logit', 'f32', [wanted, 1], output.firstLogits)
@@ -96,18 +92,6 @@ export class GraphRun {
     this.#bind('input', 'total_length', 'i32', [], Int32Array.of(Math.max(...lengths)))
     this.#bind('input', 'wanted', 'i32', [wanted.length], wanted)
     this.#bind('input', 'pooled', 'i32', [pooled.length], pooled)
-  }
-
-  #bindAdapters(slots: Int32Array): void {
-    const { pools } = this.#parts
-    const rankOf = (slot: number): number => pools.rankOf(slot)
-    const layout = tileRows(slots, rankOf)
-    this.#bind('input', 'lora_rows', 'i32', [layout.tiles, layout.width], layout.rows)
-    this.#bind('input', 'lora_back', 'i32', [slots.length], layout.back)
-    for (const size of groupSizes) {
-      const index = poolRows(layout, size, pools.maxRank, rankOf)
-      this.#bind('input', loraIndex(size), 'i32', [layout.tiles, size * layout.rank], index)
-    }
   }
 
   /** Binds the batch's rows of the cache as past and as present: attention updates them in place. */

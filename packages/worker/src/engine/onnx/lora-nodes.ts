@@ -12,46 +12,33 @@
  *   flat [tiles·width, Σout] → gather lora_back → [rows, Σout]
  */
 import type { PackedDtype } from '@quiver/cache'
-import { type ModuleGroup, moduleGroups, poolA, poolB } from './module-groups.ts'
+import type { LoraNodes, LoraSite } from './lora-site.ts'
+import { moduleGroups, poolA, poolB } from './module-groups.ts'
 import type { OnnxModelBuilder } from './onnx-model.ts'
 import { elementType } from './ort.ts'
-
-export interface LoraInputs {
-  readonly packedDtype: PackedDtype
-}
 
 /** Names of the index inputs, by how many modules' rows they gather. */
 export const loraIndex = (modules: number): string => `lora_index_${modules}`
 /** The distinct sizes of module groups. */
 export const groupSizes: readonly number[] = [...new Set(moduleGroups.map((group) => group.modules.length))].sort()
 
-export function declareLoraInputs(model: OnnxModelBuilder, packedDtype: PackedDtype): LoraInputs {
+export function standardNodes(model: OnnxModelBuilder, packedDtype: PackedDtype): LoraNodes {
   model.input('lora_rows', 'i32', ['tiles', 'width'])
   model.input('lora_back', 'i32', ['rows'])
   for (const size of groupSizes) model.input(loraIndex(size), 'i32', ['tiles', `rank_${size}`])
-  return { packedDtype }
-}
-
-interface LoraSite {
-  readonly layer: number
-  readonly group: ModuleGroup
-  /** Name of the input, [rows, in]. */
-  readonly x: string
-  readonly inFeatures: number
-  /** Out features of the group's modules. */
-  readonly outFeatures: readonly number[]
+  return { add: (site, y) => model.node('Add', [y, delta(model, packedDtype, site)]) }
 }
 
 /** @returns the name of the delta, [rows, Σout]. */
-export function loraDelta(model: OnnxModelBuilder, inputs: LoraInputs, site: LoraSite): string {
+function delta(model: OnnxModelBuilder, packedDtype: PackedDtype, site: LoraSite): string {
   const { layer, group, x, inFeatures, outFeatures } = site
   const moduleCount = group.modules.length
   const zero = zeroAfter(model, x)
   const indexes = new Map([1, moduleCount].map((size) => [size, model.node('Add', [loraIndex(size), zero])]))
   const gathered = (pool: string, size: number, features: number): string => {
-    model.input(pool, inputs.packedDtype, [`pool_rows_${size}`, features])
+    model.input(pool, packedDtype, [`pool_rows_${size}`, features])
     const rows = model.node('Gather', [pool, indexes.get(size) ?? ''])
-    return inputs.packedDtype === 'f16' ? model.node('Cast', [rows], { to: elementType.f32 }) : rows
+    return packedDtype === 'f16' ? model.node('Cast', [rows], { to: elementType.f32 }) : rows
   }
   const tiled = model.node('Gather', [x, 'lora_rows'])
   const a = gathered(poolA(layer, group), moduleCount, inFeatures)

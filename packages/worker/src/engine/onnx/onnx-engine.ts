@@ -4,11 +4,13 @@ import type { Dtype, Progress, SequenceId, SlotIndex } from '@quiver/protocol'
 import { baseLayout, type ModelSpec, type ModelWeights } from '../../model/model-spec.ts'
 import { throwIfStopped } from '../../model/sleep.ts'
 import type { Capacity, Engine, EngineStep, RowOutput, StepResult } from '../engine.ts'
-import { AdapterPools } from './adapter-pools.ts'
+import type { AdapterPools } from './adapter-pools.ts'
 import { cachedGraph } from './graph-cache.ts'
 import { GraphRun, type RunInput, type RunOutput } from './graph-run.ts'
 import { HiddenSums } from './hidden-sums.ts'
 import { KvCache } from './kv-cache.ts'
+import { adapterPools } from './lora-form.ts'
+import type { OperatorLibrary } from './operator-library.ts'
 import { loadOnnxRuntime, type OnnxRuntime, type Session } from './ort.ts'
 import { type SequenceRows, splitStep } from './step-runs.ts'
 
@@ -19,6 +21,8 @@ export interface OnnxEngineOptions {
   /** Folder under which built graphs are kept. */
   readonly cacheDir: string
   readonly threads: number
+  /** Applies adapters by our own operator; without it standard operators do. */
+  readonly operator?: OperatorLibrary | undefined
   readonly onProgress: (progress: Progress) => void
   /** Calls the making off: between two layers while the graph is built, or when the session is there. */
   readonly signal?: AbortSignal
@@ -54,6 +58,7 @@ export async function createOnnxEngine(options: OnnxEngineOptions): Promise<Engi
     session = await runtime.createSession(graph, {
       threads: options.threads,
       config: sessionConfig,
+      operatorLibraries: options.operator === undefined ? [] : [options.operator.path],
       ...(options.profilePrefix ? { profilePrefix: options.profilePrefix } : {}),
     })
     throwIfStopped(options.signal)
@@ -70,7 +75,7 @@ class OnnxEngine implements Engine {
   readonly model: ModelSpec
   readonly capacity: Capacity
   readonly slots: number
-  readonly description = { kind: 'onnx', device: 'cpu', lora: 'standard operators' }
+  readonly description: Engine['description']
   readonly #runtime: OnnxRuntime
   readonly #session: Session
   readonly #kv: KvCache
@@ -91,14 +96,16 @@ class OnnxEngine implements Engine {
     this.#kv = new KvCache(spec, options.capacity)
     this.#hidden = new HiddenSums(spec.hiddenSize)
     const dtype = packedDtype(options.dtype)
-    this.#pools = new AdapterPools(baseLayout(spec), { slots: this.slots, maxRank: options.capacity.maxRank, dtype })
+    const { operator } = options
+    this.description = { kind: 'onnx', device: 'cpu', lora: operator?.name ?? 'standard' }
+    const pools = { slots: this.slots, maxRank: options.capacity.maxRank, dtype }
+    this.#pools = adapterPools(operator === undefined ? 'standard' : 'operator', baseLayout(spec), pools)
     const parts = {
       runtime,
       session,
       kv: this.#kv,
       kvShape: (batch: number) => [batch, spec.kvHeadCount, this.#kv.capacity, spec.headDim],
       pools: this.#pools,
-      poolType: dtype,
       vocabSize: spec.vocabSize,
       hiddenSize: spec.hiddenSize,
     }

@@ -17,10 +17,8 @@ export interface ExternalTensor {
 }
 
 const IR_VERSION = 9
-const OPSETS = [
-  { domain: '', version: 20 },
-  { domain: 'com.microsoft', version: 1 },
-]
+/** Versions of the operator sets, by domain; only those that a graph uses are named in it. */
+const opsets: Readonly<Record<string, number>> = { '': 20, 'com.microsoft': 1, quiver: 1 }
 
 type Write = (writer: BinaryWriter) => void
 
@@ -87,6 +85,7 @@ export class OnnxModelBuilder {
   readonly #inputs: Write[] = []
   readonly #outputs: Write[] = []
   readonly #initializers: Write[] = []
+  readonly #domains = new Set([''])
   readonly #dataFile: string
   #counter = 0
 
@@ -137,6 +136,7 @@ export class OnnxModelBuilder {
     domain = '',
   ): void {
     const name = this.#fresh(op)
+    this.#domains.add(domain)
     this.#nodes.push((writer) => {
       for (const input of inputs) text(writer, 1, input)
       for (const output of outputs) text(writer, 2, output)
@@ -164,10 +164,10 @@ export class OnnxModelBuilder {
       for (const input of this.#inputs) message(graph, 11, input)
       for (const output of this.#outputs) message(graph, 12, output)
     })
-    for (const { domain, version } of OPSETS) {
+    for (const domain of this.#domains) {
       message(writer, 8, (opset) => {
         text(opset, 1, domain)
-        integer(opset, 2, version)
+        integer(opset, 2, opsets[domain] ?? 1)
       })
     }
     return writer.finish()

@@ -13,6 +13,7 @@ import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { ServingError } from '@quiver/protocol'
 import koffi, { type KoffiFunc, type LibraryHandle } from 'koffi'
+import { loadNativeLibrary } from './native-library.ts'
 
 /** The API table's version: the oldest that has every function used here. */
 const API_VERSION = 20
@@ -21,7 +22,7 @@ const SUPPORTED_VERSION = /^1\.(2\d|3\d)\./
 type Handle = bigint
 
 /** ONNX element types that cross the boundary, with their number in TensorProto.DataType. */
-export const elementType = { f32: 1, u8: 2, i32: 6, i64: 7, f16: 10 } as const
+export const elementType = { f32: 1, u8: 2, i32: 6, i64: 7, f16: 10, bf16: 16 } as const
 export type ElementType = keyof typeof elementType
 export type TensorData = Float32Array | Uint8Array | Int32Array | BigInt64Array | Uint16Array
 
@@ -34,6 +35,8 @@ export interface Tensor {
 
 export interface SessionOptions {
   readonly threads: number
+  /** Libraries of operators that the model uses (kernels/). They stay loaded as long as the session. */
+  readonly operatorLibraries?: readonly string[]
   /** ONNX Runtime's own keys, e.g. `session.intra_op.allow_spinning`. */
   readonly config?: Readonly<Record<string, string>>
   /** Writes a Chrome trace of every node to `<prefix>_<date>.json` when the session is closed. */
@@ -100,6 +103,7 @@ const functions = {
   createBinding: [134, [pointer, out]],
   bindInput: [136, [pointer, 'str', pointer]],
   bindOutput: [137, [pointer, 'str', pointer]],
+  registerOperators: [228, [pointer, 'str']],
 } as const
 const releases = { env: 92, status: 93, memoryInfo: 94, session: 95, value: 96, sessionOptions: 100, binding: 135 } as const
 
@@ -114,16 +118,8 @@ type Api = {
   readonly release: Releases
 }
 
-/** Stack of the threads that koffi calls from: its default of 128 KiB is too small for ONNX Runtime, which crashes. */
-const THREAD_STACK_BYTES = 8 * 1024 * 1024
-
 function loadApi(): { api: Api; version: string; library: LibraryHandle } {
-  // Koffi takes settings only before it loads the first library.
-  const settings = koffi.config()
-  if ((settings.async_stack_size ?? 0) < THREAD_STACK_BYTES) {
-    koffi.config({ ...settings, async_stack_size: THREAD_STACK_BYTES })
-  }
-  const library = koffi.load(libraryPath())
+  const library = loadNativeLibrary(libraryPath())
   const base = library.func('OrtGetApiBase', pointer, [])()
   const [getApi, getVersion] = koffi.decode(base, koffi.array(pointer, 2)) as [Handle, Handle]
   const version = koffi.decode(getVersion, koffi.proto('str', []))() as string
@@ -183,10 +179,16 @@ function bindApi(table: unknown): Api {
 
 function sessionOptions(api: Api, options: SessionOptions): Handle {
   const handle = api.create('createSessionOptions')
-  api.call('setIntraOpThreads', handle, options.threads)
-  for (const [key, value] of Object.entries(options.config ?? {})) api.call('addConfigEntry', handle, key, value)
-  if (options.profilePrefix) api.call('enableProfiling', handle, options.profilePrefix)
-  return handle
+  try {
+    api.call('setIntraOpThreads', handle, options.threads)
+    for (const [key, value] of Object.entries(options.config ?? {})) api.call('addConfigEntry', handle, key, value)
+    if (options.profilePrefix) api.call('enableProfiling', handle, options.profilePrefix)
+    for (const path of options.operatorLibraries ?? []) api.call('registerOperators', handle, path)
+    return handle
+  } catch (error) {
+    api.release.sessionOptions(handle)
+    throw error
+  }
 }
 
 function createBinding(api: Api, session: Handle): Binding {

@@ -1,5 +1,5 @@
 /**
- * Tells a whole graph from a damaged one: a small file beside it holds the size and CRC-32 of each of its files. A check
+ * Tells a whole built folder from a damaged one: a small file beside it holds the size and CRC-32 of each of its files. A check
  * reads everything once, which also brings it into the page cache for the load that follows.
  */
 import { open, readFile } from 'node:fs/promises'
@@ -15,7 +15,7 @@ const sealSchema = z.record(z.string(), checksumSchema)
 type Checksum = z.infer<typeof checksumSchema>
 
 /** Seals the given files of a folder as they are on disk now. */
-export async function sealGraph(folder: string, names: readonly string[]): Promise<void> {
+export async function sealFolder(folder: string, names: readonly string[]): Promise<void> {
   const entries = await Promise.all(names.map(async (name) => [name, await checksum(join(folder, name))] as const))
   const file = await open(join(folder, SEAL), 'wx')
   try {
@@ -27,7 +27,7 @@ export async function sealGraph(folder: string, names: readonly string[]): Promi
 }
 
 /** Whether a folder is sealed and all its files are as they were then. */
-export async function isSealedGraph(folder: string): Promise<boolean> {
+export async function isSealedFolder(folder: string): Promise<boolean> {
   try {
     const seal = sealSchema.parse(JSON.parse(await readFile(join(folder, SEAL), 'utf8')))
     const found = await Promise.all(Object.keys(seal).map((name) => checksum(join(folder, name))))

@@ -1,0 +1,81 @@
+// libquiver_ops for CPUs: the operator's front on the host kernels, as a library that ONNX Runtime loads.
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+
+#include "../operator/library.h"
+#include "cpu_features.h"
+#include "plan.h"
+
+namespace quiver {
+namespace {
+
+// For tests and for comparing: another instruction set than the newest.
+constexpr const char *kInstructionSetVariable = "QUIVER_LORA_ISA";
+
+// What all nodes compute with; chosen when the first session is made.
+struct HostState {
+  const host::HostKernels *kernels;
+  int threads;
+};
+
+class SessionThreads final : public Parallel {
+ public:
+  explicit SessionThreads(const LoraContext &context) : context_(context) {}
+
+  void For(size_t count, void (*body)(void *, size_t), void *data) override {
+    ort::Status *status = context_.api->ParallelFor(context_.kernel, body, count, 0, data);
+    if (status == nullptr) return;
+    // It refuses before it starts anything.
+    context_.api->ReleaseStatus(status);
+    for (size_t i = 0; i < count; i += 1) body(data, i);
+  }
+
+ private:
+  const LoraContext &context_;
+};
+
+const char *Prepare(void **state) {
+  const host::HostKernels *kernels = host::ChooseKernels(std::getenv(kInstructionSetVariable));
+  if (kernels == nullptr) return "quiver::Lora: QUIVER_LORA_ISA names an instruction set that this processor does not have";
+  HostState *made = static_cast<HostState *>(std::malloc(sizeof(HostState)));
+  if (made == nullptr) return "quiver::Lora: out of memory";
+  const unsigned threads = std::thread::hardware_concurrency();
+  *made = {kernels, threads == 0 ? 1 : static_cast<int>(threads)};
+  *state = made;
+  return nullptr;
+}
+
+void Dispose(void *state) { std::free(state); }
+
+const char *RunOnHost(const LoraCall &call, const LoraContext &context, void *state) {
+  const HostState &host = *static_cast<const HostState *>(state);
+  SessionThreads threads(context);
+  return host::RunLora(call, *host.kernels, host.threads, threads);
+}
+
+const char *Copy(void *to, const void *from, size_t bytes, const LoraContext &) {
+  std::memcpy(to, from, bytes);
+  return nullptr;
+}
+
+constexpr LoraBackend kHost = {"CPUExecutionProvider", Element::kF32, {true, true, true}, true, Prepare, Dispose,
+                               RunOnHost, Copy};
+
+}  // namespace
+}  // namespace quiver
+
+QUIVER_EXPORT const char *QuiverOpsName() {
+  const quiver::host::HostKernels *kernels = quiver::host::ChooseKernels(std::getenv(quiver::kInstructionSetVariable));
+  if (kernels == nullptr) return "host-none";
+  static thread_local char name[32];
+  std::strcpy(name, "host-");
+  std::strncat(name, kernels->name, sizeof name - 6);
+  return name;
+}
+
+QUIVER_EXPORT quiver::ort::Status *QUIVER_ORT_CALL RegisterCustomOps(quiver::ort::SessionOptions *options,
+                                                                     const quiver::ort::ApiBase *base) {
+  static const quiver::LoraOperator lora = quiver::MakeLoraOperator(quiver::kHost);
+  return quiver::RegisterLora(options, base, lora);
+}

@@ -1,0 +1,51 @@
+#include "library.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+namespace quiver {
+namespace {
+
+// "1.30.0" → 30; −1 when it is no 1.x.
+int MinorVersion(const char *version) {
+  if (std::strncmp(version, "1.", 2) != 0) return -1;
+  char *end = nullptr;
+  const long minor = std::strtol(version + 2, &end, 10);
+  return end == version + 2 ? -1 : static_cast<int>(minor);
+}
+
+// One domain for the life of the library: sessions refer to it, and the runtime has no hook that says when the last has gone.
+ort::Status *TheDomain(const ort::Api &api, const LoraOperator &op, ort::CustomOpDomain **out) {
+  static ort::CustomOpDomain *domain = nullptr;
+  static ort::Status *failure = [&] {
+    ort::Status *status = api.CreateCustomOpDomain("quiver", &domain);
+    return status == nullptr ? api.CustomOpDomainAdd(domain, &op.callbacks) : status;
+  }();
+  *out = domain;
+  if (failure == nullptr) return nullptr;
+  return api.CreateStatus(ort::kFail, "quiver::Lora: the operator's domain could not be made");
+}
+
+}  // namespace
+
+ort::Status *RegisterLora(ort::SessionOptions *options, const ort::ApiBase *base, const LoraOperator &op) {
+  const char *version = base->GetVersionString();
+  const int minor = MinorVersion(version);
+  const ort::Api api(base->GetApi(ort::kApiVersion));
+  if (minor < ort::kMinMinor || minor > ort::kMaxMinor) {
+    // Entry 0 makes statuses in every version there ever was.
+    const void *oldest = base->GetApi(1);
+    char message[160];
+    std::snprintf(message, sizeof message, "quiver::Lora was built for ONNX Runtime 1.%d to 1.%d, this is %s", ort::kMinMinor,
+                  ort::kMaxMinor, version);
+    return ort::Api(oldest).CreateStatus(ort::kFail, message);
+  }
+  ort::CustomOpDomain *domain = nullptr;
+  if (ort::Status *status = TheDomain(api, op, &domain)) return status;
+  return api.AddCustomOpDomain(options, domain);
+}
+
+}  // namespace quiver
+
+QUIVER_EXPORT int QuiverOpsInterface() { return quiver::kOpsInterface; }
