@@ -157,7 +157,7 @@ export type WorkerInfo = z.infer<typeof workerInfoSchema>
 
 /** What a starting worker is doing, for a person who waits. `done` and `total` are in `unit`; total 0 means unknown. */
 export const progressSchema = z.object({
-  phase: z.enum(['download', 'convert', 'load']),
+  phase: z.enum(['download', 'build', 'convert', 'load']),
   label: z.string(),
   done: z.number().nonnegative(),
   total: z.number().nonnegative(),
