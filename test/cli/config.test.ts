@@ -41,7 +41,7 @@ describe('reading', () => {
   })
 
   test('an environment made from a configuration reads as the same configuration', () => {
-    const { config } = readConfig({ localRoots: '/a:/b', dtype: 'fp32', hubToken: 'x' }, around())
+    const { config } = readConfig({ localRoots: '/a:/b', s3Buckets: 'a-b/c,d-e', dtype: 'fp32', hubToken: 'x' }, around())
     expect(readConfig({}, { ...around(toEnvironment(config)), cwd: '/elsewhere' }).config).toEqual(config)
   })
 })
@@ -57,6 +57,11 @@ describe('refusing', () => {
     ['QUIVER_SLOTS', '1e2', 'QUIVER_SLOTS is "1e2", but must be a whole number from 1 to 1024'],
     ['QUIVER_MAX_RANK', '1000', 'QUIVER_MAX_RANK is "1000", but must be a whole number from 1 to 512'],
     ['HF_ENDPOINT', 'hub', 'HF_ENDPOINT is "hub", but must be an http:// or https:// address'],
+    [
+      'QUIVER_S3_BUCKETS',
+      'a-b,../c',
+      'QUIVER_S3_BUCKETS is "a-b,../c", but must be buckets joined by commas, such as models,shared/adapters',
+    ],
     ['QUIVER_STORE', 's3://bucket', 'QUIVER_STORE is "s3://bucket", but must be an address such as file:///path'],
   ])('%s=%s is one line that names variable, value and what is allowed', (name, value, message) => {
     expect(() => readConfig({}, around({ [name]: value }))).toThrow(message)

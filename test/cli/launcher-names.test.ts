@@ -18,6 +18,7 @@ describe("TGI's and LoRAX's names", () => {
     ['MAX_STOP_SEQUENCES', '20', 'maxStopSequences', 20],
     ['MAX_ACTIVE_ADAPTERS', '1024', 'slots', 1024],
     ['ADAPTER_SOURCE', 'Local', 'adapterSource', 'local'],
+    ['ADAPTER_SOURCE', 'hub', 'adapterSource', 'hub'],
     ['HF_TOKEN', 'hf_1', 'hubToken', 'hf_1'],
     ['HUGGING_FACE_HUB_TOKEN', 'hf_2', 'hubToken', 'hf_2'],
   ])('%s=%s is understood', (name, text, key, value) => {
@@ -53,13 +54,13 @@ describe("TGI's and LoRAX's names", () => {
 })
 
 test('what has no effect is accepted and named', () => {
-  const env = { MAX_BATCH_PREFILL_TOKENS: '4096', ADAPTER_SOURCE: 'hub' }
+  const env = { MAX_BATCH_PREFILL_TOKENS: '4096', ADAPTER_SOURCE: 'pbase' }
   const { config, notices } = readConfig({ maxBatchTotalTokens: '9' }, around(env))
   expect(config.chunkTokens).toBe(128)
   expect(notices.map((notice) => notice.split(':')[0])).toEqual([
     'MAX_BATCH_PREFILL_TOKENS has no effect',
     '--max-batch-total-tokens has no effect',
-    'Adapter source hub is not offered',
+    'Adapter source pbase is not offered',
   ])
   expect(readConfig({}, around()).notices).toEqual([])
 })

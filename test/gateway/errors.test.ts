@@ -209,11 +209,11 @@ describe('adapters', () => {
   const cases: readonly [Record<string, unknown>, string][] = [
     [{ adapter_id: 'nobody' }, "Adapter 'nobody' is not known here. There are: text-to-sql."],
     [{ adapter_id: 'text-to-sql', adapter_source: 'ftp' }, "Invalid source 'ftp' when downloading adapter 'text-to-sql'"],
-    ...['hub', 'S3', 'pbase'].map((source): [Record<string, unknown>, string] => [
-      { adapter_id: 'org/a', adapter_source: source },
-      `Source '${source}' of adapter 'org/a' is not offered by this server. Name an adapter of its catalogue without ` +
-        `adapter_source, or a folder on the server with adapter_source 'local'`,
-    ]),
+    [
+      { adapter_id: 'org/a', adapter_source: 'pbase' },
+      "Source 'pbase' of adapter 'org/a' is not offered by this server. Name an adapter of its catalogue without " +
+        "adapter_source, or say 'hub', 's3' or 'local'",
+    ],
   ]
   test.each(cases)('H16: %j is 424 generation, in a stream one event', async (parameters, text) => {
     const answer = await under.post('/', body(parameters))
@@ -243,6 +243,34 @@ describe('adapters', () => {
     expect(answer.json).toMatchObject({ error_type: 'validation' })
     expect(under.worker.requests.length).toBe(before)
   })
+})
+
+describe('adapters of the hub and of buckets', () => {
+  test.each([
+    ...['a', 'a/b/c', '../x', 'a/..', 'https://hub/a/b', 'a/b@', 'a/b@../x', 'a/b?x=1'].map((id) => ['hub', id] as const),
+    ...['https://bucket/x', 's3://b', 's3://bucket/../x', 'bucket//x', 'bucket/%2e%2e', 'Bucket/x', 'buck..et/x'].map(
+      (id) => ['s3', id] as const,
+    ),
+  ])('H15: %s %j is refused before anything is asked', async (adapter_source, adapter_id) => {
+    const before = under.worker.requests.length
+    for (const parameters of [
+      { adapter_id, adapter_source },
+      { adapter_source, merged_adapters: { ids: [adapter_id], weights: [1] } },
+    ]) {
+      const answer = await under.post('/', body(parameters))
+      expect([answer.status, answer.json]).toMatchObject([422, { error_type: 'validation' }])
+    }
+    expect(under.worker.requests.length).toBe(before)
+  })
+
+  test.each(['with space', 'line\nbreak', 'é', 'x'.repeat(513)])(
+    'a token that could not stand in a header is 422 without being repeated: %j',
+    async (api_token) => {
+      const answer = await under.post('/', body({ adapter_id: 'a/b', adapter_source: 'hub', api_token }))
+      expect([answer.status, answer.json]).toMatchObject([422, { error_type: 'validation' }])
+      expect(answer.text).not.toContain(JSON.stringify(api_token).slice(1, -1))
+    },
+  )
 })
 
 describe('failures of a run', () => {

@@ -120,6 +120,50 @@ describe('whole answers', () => {
     expect(under.worker.requests[0]?.adapter).toEqual({ kind: 'local', path: '/adapters/mine' })
   })
 
+  test.each<[Record<string, unknown>, object]>([
+    [
+      { adapter_id: 'acme/sql', adapter_source: 'HUB' },
+      { kind: 'hub', id: 'acme/sql', revision: 'main' },
+    ],
+    [
+      { adapter_id: 'acme/sql@v2', adapter_source: 'hub', api_token: 'hf_secret' },
+      { kind: 'hub', id: 'acme/sql', revision: 'v2', token: 'hf_secret' },
+    ],
+    [
+      { adapter_id: 's3://team-a/sql', adapter_source: 's3' },
+      { kind: 's3', uri: 's3://team-a/sql' },
+    ],
+  ])('the reference of %j is passed on, and its digest comes from the worker', async (parameters, ref) => {
+    under.worker.script = (run) => {
+      run.send({ ...accepted, adapterDigest: 'c'.repeat(64) } as never, token('Hello', true), done('Hello'))
+      run.end()
+    }
+    for (const path of ['/generate', '/generate_stream']) {
+      const { headers } = await under.post(path, { inputs: 'Hi', parameters })
+      expect(headers).toMatchObject({
+        'x-adapter-id': parameters['adapter_id'],
+        'x-adapter-source': String(parameters['adapter_source']).toLowerCase(),
+        'x-adapter-digest': 'c'.repeat(64),
+      })
+    }
+    expect(under.worker.requests[0]?.adapter).toEqual(ref)
+    expect(JSON.stringify(under.log)).not.toContain('hf_secret')
+  })
+
+  test('the hub gets the token of the body, else a bearer token that is plainly its own, and never a key of this server', async () => {
+    const parameters = { adapter_id: 'acme/sql', adapter_source: 'hub' }
+    const said = async (headers: Record<string, string>, api_token?: string) => {
+      await under.post('/generate', { inputs: 'Hi', parameters: { ...parameters, api_token } }, headers)
+      const ref = under.worker.requests.at(-1)?.adapter
+      return ref?.kind === 'hub' ? ref.token : 'no hub'
+    }
+    expect(await said({ authorization: 'Bearer hf_header' })).toBe('hf_header')
+    expect(await said({ authorization: 'Bearer hf_header' }, 'hf_body')).toBe('hf_body')
+    expect(await said({ authorization: 'Bearer quiver_key' })).toBeUndefined()
+    expect(await said({ 'x-api-key': 'hf_header' })).toBeUndefined()
+    expect(await said({}, '')).toBeUndefined()
+  })
+
   test('an empty or null adapter id means the base model', async () => {
     for (const adapter_id of ['', null]) {
       const { headers } = await under.post('/generate', { inputs: 'Hi', parameters: { adapter_id, adapter_source: 'hub' } })

@@ -12,8 +12,16 @@ const mayImport: Readonly<Record<Package, readonly string[]>> = {
   protocol: [],
   cache: ['@quiver/protocol'],
   worker: ['@quiver/protocol', '@quiver/cache', '@quiver/cache/format', '@quiver/cache/hub', '@quiver/cache/store'],
-  gateway: ['@quiver/protocol', '@quiver/cache/format', '@quiver/cache/store'],
-  cli: ['@quiver/protocol', '@quiver/cache', '@quiver/cache/format', '@quiver/cache/store', '@quiver/worker', '@quiver/gateway'],
+  gateway: ['@quiver/protocol', '@quiver/cache/format', '@quiver/cache/origin', '@quiver/cache/store'],
+  cli: [
+    '@quiver/protocol',
+    '@quiver/cache',
+    '@quiver/cache/format',
+    '@quiver/cache/origin',
+    '@quiver/cache/store',
+    '@quiver/worker',
+    '@quiver/gateway',
+  ],
 }
 
 const files = projectFiles()

@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto'
 import { readdir, readFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import path from 'node:path'
+import { gzipSync } from 'node:zlib'
 import { onTestFinished } from 'vitest'
 
 export interface HubRepo {
@@ -14,14 +15,21 @@ export interface HubRepo {
   readonly commits: Readonly<Record<string, string>>
   /** Branch or tag → commit. May change while the server runs. */
   readonly refs: Record<string, string>
-  /** Who may read: everybody, holders of the token, or nobody (terms not accepted). */
-  readonly access?: 'open' | 'private' | 'gated'
+  /** Who may read: everybody, readers, nobody (terms not accepted), or everybody the list of files but only readers their content. */
+  readonly access?: 'open' | 'private' | 'gated' | 'listed'
+  /** Tokens of readers. May change while the server runs. */
+  readonly readers?: readonly string[]
+  /** Larger files are kept as LFS; without it, those of more than 20,000 bytes. */
+  readonly lfsBytes?: number
+  /** The size under which a file is listed, for hubs that lie or hold what no test wants to write. */
+  readonly listedBytes?: (name: string, bytes: number) => number
   /** The name under which a file is listed, for hubs that lie. */
   readonly listedAs?: (name: string) => string
 }
 
 export interface HubRequest {
   readonly origin: 'hub' | 'cdn'
+  readonly method: string
   readonly path: string
   readonly range: string | undefined
   readonly authorization: string | undefined
@@ -34,6 +42,8 @@ export type HubFault =
   | { readonly kind: 'stall'; readonly afterBytes: number }
   | { readonly kind: 'wrong-bytes' }
   | { readonly kind: 'no-range' }
+  /** Compressed, and far longer than the range that was asked for. */
+  | { readonly kind: 'gzip'; readonly bytes: number }
 
 export interface HubServer {
   readonly endpoint: string
@@ -55,7 +65,8 @@ export async function startHub(repos: Readonly<Record<string, HubRepo>>): Promis
   const requests: HubRequest[] = []
   const answer = async (origin: 'hub' | 'cdn', request: IncomingMessage, response: ServerResponse) => {
     const url = new URL(request.url ?? '/', 'http://localhost')
-    const seen = { origin, path: url.pathname, range: request.headers.range, authorization: request.headers.authorization }
+    const { range, authorization } = request.headers
+    const seen = { origin, method: request.method ?? '', path: url.pathname, range, authorization }
     requests.push(seen)
     const fault = hub.fault(seen)
     if (fault?.kind === 'status') return send(response, fault.status, { error: `fault ${fault.status}` })
@@ -65,9 +76,10 @@ export async function startHub(repos: Readonly<Record<string, HubRepo>>): Promis
     if (route === undefined)
       return send(response, seen.authorization === undefined ? 401 : 404, { error: 'Repository not found' })
     const { repo, name, rest } = route
-    if (repo.access === 'private' && seen.authorization !== `Bearer ${TOKEN}`)
-      return send(response, 401, { error: 'Repository not found' })
-    if (repo.access === 'gated') return send(response, 403, { error: 'Access to this model is restricted' })
+    const isReader = (repo.readers ?? [TOKEN]).some((token) => authorization === `Bearer ${token}`)
+    if (repo.access === 'private' && !isReader) return send(response, 401, { error: 'Repository not found' })
+    if (repo.access === 'gated' || (repo.access === 'listed' && !isReader && rest[0] === 'resolve'))
+      return send(response, 403, { error: 'Access to this model is restricted' })
     const [kind, rawRevision = '', ...file] = rest
     const commit = commitOf(repo, decodeURIComponent(rawRevision))
     const folder = commit === undefined ? undefined : repo.commits[commit]
@@ -83,9 +95,9 @@ export async function startHub(repos: Readonly<Record<string, HubRepo>>): Promis
         likes: 0,
         lastModified: '2026-01-01T00:00:00.000Z',
       })
-    if (kind === 'tree')
-      return await sendTree(response, folder, { url, endpoint: hub.endpoint, listedAs: repo.listedAs ?? ((file) => file) })
-    return await sendFile(response, { folder, commit, file: file.join('/'), cdn: cdnEndpoint, range: seen.range, fault })
+    if (kind === 'tree') return await sendTree(response, folder, { url, endpoint: hub.endpoint, repo })
+    if (kind === 'paths-info') return await sendPaths(response, folder, { request, repo })
+    return await sendFile(response, { repo, folder, commit, file: file.join('/'), cdn: cdnEndpoint, range, fault })
   }
   const listen = async (origin: 'hub' | 'cdn'): Promise<{ server: Server; endpoint: string }> => {
     const server = createServer((request, response) => {
@@ -135,21 +147,13 @@ function commitOf(repo: HubRepo, revision: string): string | undefined {
 async function sendTree(
   response: ServerResponse,
   folder: string,
-  at: { url: URL; endpoint: string; listedAs: (name: string) => string },
+  at: { url: URL; endpoint: string; repo: HubRepo },
 ): Promise<void> {
   const names = (await readdir(folder)).toSorted()
   const start = Number(at.url.searchParams.get('cursor') ?? 0)
   const entries = []
   for (const name of names.slice(start, start + PAGE)) {
-    const bytes = await readFile(path.join(folder, name))
-    const lfs = { oid: createHash('sha256').update(bytes).digest('hex'), size: bytes.length, pointerSize: 130 }
-    entries.push({
-      type: 'file',
-      path: at.listedAs(name),
-      size: bytes.length,
-      oid: gitId(bytes),
-      ...(bytes.length > LFS_BYTES ? { lfs } : {}),
-    })
+    entries.push(listed(name, await readFile(path.join(folder, name)), at.repo))
   }
   if (start + PAGE < names.length) {
     at.url.searchParams.set('cursor', String(start + PAGE))
@@ -158,7 +162,31 @@ async function sendTree(
   send(response, 200, entries)
 }
 
+/** What a caller asks for by name, where it is there. */
+async function sendPaths(
+  response: ServerResponse,
+  folder: string,
+  { request, repo }: { request: IncomingMessage; repo: HubRepo },
+): Promise<void> {
+  const chunks: Buffer[] = []
+  for await (const chunk of request) chunks.push(chunk as Buffer)
+  const { paths } = JSON.parse(Buffer.concat(chunks).toString()) as { paths: string[] }
+  const entries = []
+  for (const name of await readdir(folder)) {
+    if (paths.includes(name)) entries.push(listed(name, await readFile(path.join(folder, name)), repo))
+  }
+  send(response, 200, entries)
+}
+
+function listed(name: string, bytes: Buffer, { listedAs, listedBytes, lfsBytes = LFS_BYTES }: HubRepo) {
+  const size = listedBytes?.(name, bytes.length) ?? bytes.length
+  const lfs = { oid: createHash('sha256').update(bytes).digest('hex'), size, pointerSize: 130 }
+  const path = listedAs?.(name) ?? name
+  return { type: 'file', path, size, oid: gitId(bytes), ...(bytes.length > lfsBytes ? { lfs } : {}) }
+}
+
 interface FileAnswer {
+  readonly repo: HubRepo
   readonly folder: string
   readonly commit: string
   readonly file: string
@@ -167,7 +195,8 @@ interface FileAnswer {
   readonly fault: HubFault | undefined
 }
 
-async function sendFile(response: ServerResponse, { folder, commit, file, cdn, range, fault }: FileAnswer): Promise<void> {
+async function sendFile(response: ServerResponse, answer: FileAnswer): Promise<void> {
+  const { repo, folder, commit, file, cdn, range, fault } = answer
   const location = path.join(folder, file)
   const bytes = await readFile(location).catch(() => undefined)
   response.setHeader('x-repo-commit', commit)
@@ -176,7 +205,7 @@ async function sendFile(response: ServerResponse, { folder, commit, file, cdn, r
     send(response, 404, { error: 'Entry not found' })
     return
   }
-  if (bytes.length <= LFS_BYTES) {
+  if (bytes.length <= (repo.lfsBytes ?? LFS_BYTES)) {
     sendBytes(response, bytes, range, fault)
     return
   }
@@ -195,6 +224,11 @@ function sendBytes(response: ServerResponse, whole: Buffer, range: string | unde
   response.setHeader('etag', `"${gitId(whole)}"`)
   response.setHeader('accept-ranges', 'bytes')
   if (ranged) response.setHeader('content-range', `bytes ${from}-${to}/${whole.length}`)
+  if (fault?.kind === 'gzip') {
+    response.setHeader('content-encoding', 'gzip')
+    response.writeHead(ranged ? 206 : 200).end(gzipSync(Buffer.alloc(fault.bytes)))
+    return
+  }
   response.setHeader('content-length', body.length)
   response.writeHead(ranged ? 206 : 200)
   if (fault?.kind !== 'cut' && fault?.kind !== 'stall') {

@@ -27,6 +27,7 @@ import { AttemptMarks } from './attempt-marks.ts'
 import type { DeviceMemory } from './device-memory.ts'
 import type { PackedDtype } from './format/packed-adapter.ts'
 import type { AdapterLease } from './lease.ts'
+import type { RemoteAccess } from './origin/remote.ts'
 import { EvictionPolicy } from './policy/eviction-policy.ts'
 import type { Residency } from './residency.ts'
 import type { ObjectStore } from './store/object-store.ts'
@@ -91,6 +92,8 @@ export interface AdapterCacheDeps {
   readonly clock: Clock
   readonly store: ObjectStore
   readonly device: DeviceMemory
+  /** How to reach the hub and buckets; absent: adapters from there are refused. */
+  readonly remote?: RemoteAccess
   readonly log: Logger
 }
 

@@ -58,14 +58,14 @@ export class TieredCache implements AdapterCache {
   readonly #closing = new AbortController()
 
   constructor(config: AdapterCacheConfig, deps: AdapterCacheDeps, parts: TieredCacheParts) {
-    const { clock, store, device, log } = deps
+    const { clock, store, device, log, remote } = deps
     const { disk, marks, policy } = parts
     this.#clock = clock
     this.#policy = policy
     this.#marks = marks
     this.#disk = disk
     const limits = { maxRank: config.maxRank, maxWeightsBytes: maxWeightsBytes(config.layout, config.maxRank) }
-    this.#origins = new AdapterOrigins({ store, localRoots: config.localRoots }, limits)
+    this.#origins = new AdapterOrigins({ store, localRoots: config.localRoots, remote, clock }, limits)
     this.#ram = new RamTier(config.ramBytes, ({ digest, bytes }) =>
       policy.score({ digest, bytes, from: this.#onDisk(digest), space: bytes }),
     )

@@ -29,7 +29,7 @@ export function unusedNotices(config: Pick<Config, 'adapterSource'>, flags: Flag
     return given === undefined ? [] : [`${given} has no effect: ${why}.`]
   })
   const { adapterSource } = config
-  if (adapterSource === 'store' || adapterSource === 'local') return notices
+  if (adapterSource !== 'pbase') return notices
   const source = `Adapter source ${adapterSource} is not offered: adapters are looked up in this server's catalogue.`
   return [...notices, source]
 }

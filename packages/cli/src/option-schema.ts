@@ -51,6 +51,10 @@ export function schemaFor({ cwd, home }: Surroundings) {
         .filter((part) => part !== '')
         .map(absolute),
     ),
+    s3Buckets: z
+      .string()
+      .transform((text) => text.split(',').flatMap((part) => (part.trim() === '' ? [] : [part.trim()])))
+      .refine((places) => places.every(isBucketPlace), { error: 'buckets joined by commas, such as models,shared/adapters' }),
     cache: folder,
     threads: whole(1, 256),
     sequences: whole(1, 1024),
@@ -88,6 +92,7 @@ export function defaultTexts({ home, processors }: Surroundings): Record<Exclude
     slots: '32',
     maxRank: '64',
     localRoots: '',
+    s3Buckets: '',
     cache: path.join(home, '.cache/quiver'),
     threads: String(processors),
     sequences: '32',
@@ -113,4 +118,13 @@ export function defaultTexts({ home, processors }: Surroundings): Record<Exclude
 
 export function defaultStore(data: string, { cwd }: Surroundings): string {
   return pathToFileURL(path.resolve(cwd, data, 'store')).href
+}
+
+function isBucketPlace(text: string): boolean {
+  try {
+    parseBucketPlace(text)
+    return true
+  } catch {
+    return false // Only because it cannot be one.
+  }
 }

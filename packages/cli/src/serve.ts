@@ -124,7 +124,7 @@ function clientLimits(config: Config) {
     concurrentRequests: config.maxConcurrentRequests,
     bestOf: config.maxBestOf,
     stopSequences: config.maxStopSequences,
-    adapterSource: config.adapterSource === 'local' ? 'local' : 'store',
+    adapterSource: config.adapterSource === 'pbase' ? 'store' : config.adapterSource,
   } as const
 }
 

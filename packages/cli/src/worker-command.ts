@@ -124,6 +124,7 @@ function workerConfig(config: Config, home: string): WorkerConfig {
     storeUrl: config.store,
     kernelsDir: path.join(import.meta.dirname, '../../../kernels'),
     localRoots: config.localRoots,
+    s3Buckets: config.s3Buckets,
     hub: {
       ...(config.hubEndpoint === '' ? {} : { endpoint: config.hubEndpoint }),
       ...(config.hubToken === '' ? {} : { token: config.hubToken }),

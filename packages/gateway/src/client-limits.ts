@@ -7,7 +7,7 @@ export interface ClientLimits {
   readonly bestOf: number
   readonly stopSequences: number
   /** `adapter_source` of LoRAX requests that name an adapter and no source. */
-  readonly adapterSource: 'store' | 'local'
+  readonly adapterSource: 'store' | 'local' | 'hub' | 's3'
 }
 
 export const defaultClientLimits: ClientLimits = {

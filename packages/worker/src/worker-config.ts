@@ -36,6 +36,8 @@ export interface WorkerConfig {
   readonly storeUrl: string
   /** Absolute folders below which `local` adapters may lie. */
   readonly localRoots: readonly string[]
+  /** Buckets, or folders in them, in which `s3` adapters may lie. */
+  readonly s3Buckets: readonly string[]
   readonly hub: HubConfig
   /** The Python that has pip, for built-in models, and what `~` in a model's path stands for. */
   readonly python: string

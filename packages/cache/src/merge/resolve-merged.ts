@@ -1,4 +1,4 @@
-import type { AdapterDigest, MemberRef, MergedRef } from '@quiver/protocol'
+import { type AdapterDigest, type MemberRef, type MergedRef, memberName } from '@quiver/protocol'
 import { memberFailure } from './member-sources.ts'
 import { type MergeMember, type MergeRecipe, mergedDigest } from './merge-recipe.ts'
 
@@ -24,7 +24,7 @@ export async function resolveMerged(
       const { digest, name } = await resolveMember(ref)
       members.push({ digest, name, weight })
     } catch (thrown) {
-      throw memberFailure({ name: ref.kind === 'local' ? ref.path : ref.name }, thrown)
+      throw memberFailure({ name: memberName(ref) }, thrown)
     }
   }
   const recipe = { members, strategy, density, sign }

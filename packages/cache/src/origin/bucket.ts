@@ -93,7 +93,10 @@ export class BucketOrigin implements Origin<{ readonly uri: string }> {
       what: `reading ${shown(uri)}`,
     }
     return await withinBudget(budget, (signal) =>
-      this.#folders.find({ store, prefix, said: shown(uri), provenance: (etags) => ({ type: 's3', uri, etags }) }, signal),
+      this.#folders.find(
+        { store, prefix, said: shown(uri), provenance: (etags) => ({ type: 's3', uri, revision: etags.weights, etags }) },
+        signal,
+      ),
     )
   }
 

@@ -115,7 +115,7 @@ export class HubOrigin implements Origin<HubAdapterReference> {
     this.#handoff.keep(digest, { config, ...(weights.bytes === undefined ? {} : { weights: weights.bytes }) })
     return {
       digest,
-      provenance: { type: 'hub', id: reference.repo, revision: reference.revision, commit: found.commit },
+      provenance: { type: 'hub', id: reference.repo, revision: found.commit, asked: reference.revision },
       fetch: (signal) => this.#fetch(digest, found, said, signal),
       chatTemplate: (signal) => this.#chatTemplate(found, said, signal),
     }

@@ -3,12 +3,15 @@ import type { AdapterFiles } from '../format/inspect.ts'
 
 /** Where an adapter was found, exactly enough to look at the same bytes again. */
 export type Provenance =
-  | { readonly type: 'hub'; readonly id: string; readonly revision: string; readonly commit: string }
-  | { readonly type: 's3'; readonly uri: string; readonly etags: AdapterEtags }
+  /** `revision` is the commit that `asked`, a branch, tag or commit, stood for. */
+  | { readonly type: 'hub'; readonly id: string; readonly revision: string; readonly asked: string }
+  /** `revision` is the etag of the weights. */
+  | { readonly type: 's3'; readonly uri: string; readonly revision: string; readonly etags: AdapterEtags }
   /** `path` as it was said: the server's own folders are nobody's business. */
   | { readonly type: 'local'; readonly path: string }
-  | { readonly type: 'store'; readonly digest: AdapterDigest }
-  | { readonly type: 'store'; readonly prefix: string; readonly etags: AdapterEtags }
+  /** A digest, as `sha256:…`, or a folder of the store. */
+  | { readonly type: 'store'; readonly uri: string }
+  | { readonly type: 'store'; readonly uri: string; readonly revision: string; readonly etags: AdapterEtags }
 
 export interface AdapterEtags {
   readonly config: string

@@ -81,7 +81,10 @@ async function find(source: AdapterSource, deps: SourceDeps, signal: AbortSignal
       }
       const said = shown(source.uri)
       const folders = new StoredFolders(limits, remote.timers)
-      return await folders.find({ store, prefix, said, provenance: (etags) => ({ type: 'store', prefix, etags }) }, signal)
+      return await folders.find(
+        { store, prefix, said, provenance: (etags) => ({ type: 'store', uri: prefix, revision: etags.weights, etags }) },
+        signal,
+      )
     }
   }
 }

@@ -23,7 +23,7 @@ export class StoredOrigin implements Origin<AdapterDigest> {
   at(digest: AdapterDigest): FoundAdapter {
     return {
       digest,
-      provenance: { type: 'store', digest },
+      provenance: { type: 'store', uri: `sha256:${digest}` },
       chatTemplate: async () => undefined,
       fetch: async (signal) => {
         const keys = storedAdapterKeys(digest)

@@ -3,8 +3,7 @@
  * has one, since clients and their users match on it. Lengths in tokens are checked by the worker, which has the tokenizer.
  */
 import { limits, ServingError } from '@quiver/protocol'
-import { parseAdapterReference } from '../catalogue/adapter-reference.ts'
-import { adapterSource, isAdapterNamed } from './adapter-source.ts'
+import { adapterSource, idFault, isAdapterNamed, isTokenBroken } from './adapter-source.ts'
 import type { GenerateBody, GenerateParameters } from './generate-schema.ts'
 import { mergedRules } from './merged-adapters.ts'
 import { grammarOf } from './structured-output.ts'
@@ -52,8 +51,8 @@ export const parameterChecks: readonly Check[] = [
   ...mergedRules.map(({ fails, message }) =>
     check(
       'merged_adapters',
-      (p) => isGiven(p.merged_adapters) && fails(p.merged_adapters, adapterSource(p) === 'store'),
-      (p) => (isGiven(p.merged_adapters) ? message(p.merged_adapters) : ''),
+      (p) => isGiven(p.merged_adapters) && fails(p.merged_adapters, adapterSource(p)),
+      (p) => (isGiven(p.merged_adapters) ? message(p.merged_adapters, adapterSource(p)) : ''),
     ),
   ),
   check(
@@ -66,6 +65,7 @@ export const parameterChecks: readonly Check[] = [
     fails: ({ parameters }) => nameFault(parameters) !== undefined,
     message: ({ parameters }) => nameFault(parameters) ?? '',
   },
+  check('api_token', isTokenBroken, '`api_token` must have 1 to 512 printable ASCII characters and no spaces'),
   check('best_of', (p) => (p.best_of ?? 1) > 1 && !isSaidToSample(p), 'you must use sampling when `best_of` is > 1'),
   check('temperature', (p) => (p.temperature ?? 1) < 0, '`temperature` must be non-negative'),
   check('repetition_penalty', (p) => (p.repetition_penalty ?? 1) <= 0, '`repetition_penalty` must be strictly positive'),
@@ -172,8 +172,7 @@ function isHeaderSafe(id: string): boolean {
 }
 
 function nameFault(parameters: GenerateParameters): string | undefined {
-  if (!isAdapterNamed(parameters) || adapterSource(parameters) !== 'store') return undefined
-  return faultOf(() => parseAdapterReference(parameters.adapter_id))
+  return isAdapterNamed(parameters) ? idFault(adapterSource(parameters), parameters.adapter_id) : undefined
 }
 
 /** The text of what `work` throws on purpose. */

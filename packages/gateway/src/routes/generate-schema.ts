@@ -24,12 +24,16 @@ export const parametersSchema = z.object(
   {
     adapter_id: text
       .nullish()
-      .describe('An adapter of this server: `name`, `name@latest`, `name@3` or `name@sha256:…`. Without one, the base model.'),
+      .describe(
+        'An adapter of this server: `name`, `name@latest`, `name@3` or `name@sha256:…`; of the hub: `org/name` or `org/name@revision`; in S3: `s3://bucket/path`. Without one, the base model.',
+      ),
     adapter_source: text
       .nullish()
-      .describe('Where the adapter is: `store` (this server, the default) or `local` (a folder on it).'),
+      .describe(
+        'Where the adapter is: `store` (this server, the default), `hub` (Hugging Face), `s3` (an allowed bucket) or `local` (a folder on the server).',
+      ),
     merged_adapters: mergedAdaptersSchema.nullish().describe('Several adapters as one, instead of `adapter_id`.'),
-    api_token: text.nullish().describe('Accepted because clients of LoRAX send it; nothing here needs it.'),
+    api_token: text.nullish().describe('Token with which an adapter of the hub is read; without one, that of the server.'),
     best_of: unsigned.nullish().describe('Runs the request this many times and answers with the likeliest: 1 or 2.'),
     temperature: real.nullish().describe('0 is greedy; any other value than 1 makes the request sample.'),
     repetition_penalty: real.nullish().describe('Above 1, tokens that came before become less likely. Must be positive.'),

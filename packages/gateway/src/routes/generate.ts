@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { limits, ServingError, type TokenEvent, toServingError } from '@quiver/protocol'
 import type { TimerClock } from '../clock.ts'
 import type { RequestMeter } from '../metrics/gateway-metrics.ts'
-import { adapterSource } from './adapter-source.ts'
+import { adapterSource, withBearerToken } from './adapter-source.ts'
 import { clientStream, streamHeaders } from './client-stream.ts'
 import { errorResponse, logFailure } from './error-response.ts'
 import { openExchange } from './exchange.ts'
@@ -39,7 +39,8 @@ export async function answerGenerate(deps: GenerateDeps, mode: GenerateMode, nod
   const meter = deps.metrics.begin()
   try {
     const json = await readJsonBody(node.incoming, limits.requestBodyBytes)
-    const body = withSource(parseGenerateBody(json.value), deps.clientLimits.adapterSource)
+    const parsed = withSource(parseGenerateBody(json.value), deps.clientLimits.adapterSource)
+    const body = { ...parsed, parameters: withBearerToken(parsed.parameters, node.incoming.headers.authorization) }
     const { seed } = body.parameters
     const generation = {
       body,
@@ -120,7 +121,7 @@ async function answerStream(deps: GenerateDeps, generation: Measured, outgoing: 
     return new Response(stream, { headers: { ...streamHeaders, 'x-request-id': exchange.requestId } })
   const { kind } = run.request.adapter
   const digest =
-    kind === 'local' || kind === 'merged' ? await within(deps.clock, DIGEST_PATIENCE_MS, digestKnown.promise) : undefined
+    kind !== 'base' && kind !== 'registered' ? await within(deps.clock, DIGEST_PATIENCE_MS, digestKnown.promise) : undefined
   return new Response(stream, { headers: { ...streamHeaders, ...commonHeaders(body, headerContext(generation, run, digest)) } })
 }
 

@@ -1,7 +1,7 @@
 /** `parameters.merged_adapters`: its types, its rules in LoRAX's order, and what it means to the worker. */
 import { limits, type MemberRef, type MergedRef, majoritySigns, mergeStrategies, ServingError } from '@quiver/protocol'
 import { z } from 'zod'
-import { parseAdapterReference } from '../catalogue/adapter-reference.ts'
+import { type AdapterSource, idFault } from './adapter-source.ts'
 
 const IDS = { error: 'must have `ids`, a list of strings' }
 const WEIGHTS = { error: 'must have finite numbers as `weights`' }
@@ -32,8 +32,8 @@ export const mergedAdaptersSchema = z.object(
 export type MergedAdapters = z.infer<typeof mergedAdaptersSchema>
 
 export interface MergedRule {
-  readonly fails: (merged: MergedAdapters, idsAreNames: boolean) => boolean
-  readonly message: (merged: MergedAdapters) => string
+  readonly fails: (merged: MergedAdapters, source: AdapterSource) => boolean
+  readonly message: (merged: MergedAdapters, source: AdapterSource) => string
 }
 
 /** The largest finite float32: weights have 32 bits in LoRAX. */
@@ -84,8 +84,8 @@ export const mergedRules: readonly MergedRule[] = [
       `most ${MAX_IDS_CHARACTERS} of them`,
   },
   {
-    fails: ({ ids }, idsAreNames) => idsAreNames && ids.some((id) => nameFault(id) !== undefined),
-    message: ({ ids }) => ids.map(nameFault).find((fault) => fault !== undefined) ?? '',
+    fails: ({ ids }, source) => ids.some((id) => memberFault(source, id) !== undefined),
+    message: ({ ids }, source) => ids.map((id) => memberFault(source, id)).find((fault) => fault !== undefined) ?? '',
   },
 ]
 
@@ -128,13 +128,6 @@ function isHeaderSafe(ids: readonly string[]): boolean {
   return /^[\x20-\x7e]*$/.test(joined) && joined.length <= MAX_IDS_CHARACTERS && ids.every((id) => id.trim() === id)
 }
 
-function nameFault(id: string): string | undefined {
-  if (isBaseModel(id)) return undefined
-  try {
-    parseAdapterReference(id)
-    return undefined
-  } catch (error) {
-    if (error instanceof ServingError) return error.message
-    throw error
-  }
+function memberFault(source: AdapterSource, id: string): string | undefined {
+  return isBaseModel(id) ? undefined : idFault(source, id)
 }

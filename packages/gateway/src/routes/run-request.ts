@@ -1,6 +1,6 @@
 import { type AdapterRef, type MemberRef, type RunRequest, type SamplingParameters, ServingError } from '@quiver/protocol'
 import type { CatalogueView } from '../catalogue/catalogue.ts'
-import { adapterSource, isAdapterNamed } from './adapter-source.ts'
+import { isAdapterNamed, namedRef } from './adapter-source.ts'
 import { stopSequences } from './generate-checks.ts'
 import type { GenerateBody, GenerateParameters } from './generate-schema.ts'
 import { mergedRef } from './merged-adapters.ts'
@@ -83,30 +83,6 @@ function adapterRef(parameters: GenerateParameters, catalogue: RunContext['catal
   const { merged_adapters } = parameters
   if (merged_adapters !== null && merged_adapters !== undefined) return mergedRef(merged_adapters, refOf)
   return isAdapterNamed(parameters) ? refOf(parameters.adapter_id) : { kind: 'base' }
-}
-
-function namedRef(id: string, parameters: GenerateParameters, catalogue: RunContext['catalogue']): MemberRef {
-  switch (adapterSource(parameters)) {
-    case 'store':
-      return { kind: 'registered', ...catalogue.resolve(id) }
-    case 'local':
-      return { kind: 'local', path: id }
-    case 'unknown':
-      throw new ServingError(
-        'adapter_unavailable',
-        `Invalid source '${printable(parameters.adapter_source ?? '')}' when downloading adapter '${id}'`,
-      )
-    default:
-      throw new ServingError(
-        'adapter_unavailable',
-        `Source '${parameters.adapter_source}' of adapter '${id}' is not offered by this server. Name an adapter of its ` +
-          `catalogue without adapter_source, or a folder on the server with adapter_source 'local'`,
-      )
-  }
-}
-
-function printable(text: string): string {
-  return text.slice(0, 80).replace(/[^\x20-\x7e]/g, '?')
 }
 
 /** `{ [name]: value }`, or nothing for null and undefined: an absent field switches its rule off. */

@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type DoneEvent, limits, type RunRequest, ServingError, toServingError, type WorkerInfo } from '@quiver/protocol'
 import type { TimerClock } from '../../clock.ts'
 import type { RequestMeter } from '../../metrics/gateway-metrics.ts'
+import { withBearerToken } from '../adapter-source.ts'
 import { clientStream, streamHeaders } from '../client-stream.ts'
 import { logFailure } from '../error-response.ts'
 import { type Exchange, openExchange } from '../exchange.ts'
@@ -52,7 +53,8 @@ export async function answerOpenai(
   const meter = deps.metrics.begin()
   try {
     const json = await readJsonBody(node.incoming, limits.requestBodyBytes)
-    const request = kind === 'chat' ? parseChatRequest(json.value) : parseCompletionRequest(json.value)
+    const parsed = kind === 'chat' ? parseChatRequest(json.value) : parseCompletionRequest(json.value)
+    const request = { ...parsed, parameters: withBearerToken(parsed.parameters, node.incoming.headers.authorization) }
     const { info } = deps.workers
     if (info === undefined) throw new ServingError('not_ready', 'The model is still being loaded: try again in a moment')
     const runs = toRuns(request, info, {

@@ -41,13 +41,18 @@ export const commonFields = {
     })
     .nullish()
     .describe('What to add to the logits of tokens, by their ids.'),
+  user: text
+    .nullish()
+    .describe('Whose request it is, for you to say: of an adapter with a canary, the same user always gets the same version.'),
   // LoRAX's own.
   top_k: whole.nullish().describe('Samples among this many of the likeliest tokens.'),
   typical_p: real.nullish().describe('Typical sampling: above 0 and below 1.'),
   repetition_penalty: real.nullish().describe('Above 1, tokens that came before become less likely. Must be positive.'),
   ignore_eos_token: flag.nullish().describe('Goes on after the model says that it has ended.'),
-  adapter_source: text.nullish().describe('Where the adapter that `model` names is: `store` (the default) or `local`.'),
-  api_token: text.nullish().describe('Accepted because clients of LoRAX send it; nothing here needs it.'),
+  adapter_source: text
+    .nullish()
+    .describe('Where the adapter that `model` names is: `store` (the default), `hub`, `s3` or `local`.'),
+  api_token: text.nullish().describe('Token with which an adapter of the hub is read; without one, that of the server.'),
 } as const
 export type CommonFields = z.infer<z.ZodObject<typeof commonFields>>
 
