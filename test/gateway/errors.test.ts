@@ -296,6 +296,7 @@ describe('failures of a run', () => {
     overloaded: [429, 'overloaded', /^Model is overloaded$/],
     draining: [503, 'overloaded', /^why$/],
     not_ready: [503, 'overloaded', /^why$/],
+    adapter_arriving: [503, 'overloaded', /^why$/],
     client_closed: [499, 'incomplete_generation', /^why$/],
     internal: [500, 'internal', /^why$/],
     worker_lost: [500, 'incomplete_generation', /^Incomplete generation: why$/],

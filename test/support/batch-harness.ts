@@ -11,6 +11,8 @@ import { ManualClock } from './manual-clock.ts'
 export interface HarnessOptions extends FakeEngineOptions {
   readonly waitingLimit?: number
   readonly inputTokens?: number
+  /** How long a request waits for its adapter. */
+  readonly arrivalMs?: number
   readonly openConstraint?: RunServiceDeps['openConstraint']
   /** Makes the text of every token longer. */
   readonly pad?: string
@@ -37,7 +39,7 @@ export class BatchHarness {
   #nextId = 1
 
   constructor(options: HarnessOptions = {}) {
-    const { waitingLimit = 1024, inputTokens, pad, openConstraint, ...engineOptions } = options
+    const { waitingLimit = 1024, arrivalMs = 60_000, inputTokens, pad, openConstraint, ...engineOptions } = options
     this.engine = new FakeEngine(engineOptions)
     this.cache = new FakeAdapterCache({ memory: this.engine, clock: this.clock })
     const tokenizer = fakeTokenizer(pad === undefined ? {} : { pad })
@@ -60,6 +62,7 @@ export class BatchHarness {
       inputTokens: inputTokens ?? totalTokens - 1,
       totalTokens,
       waitingLimit,
+      arrivalMs,
     })
   }
 

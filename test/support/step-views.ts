@@ -17,7 +17,7 @@ const common = (id: number, promptLength: number) => ({
 })
 
 type Overrides = Partial<Pick<WaitingView, 'deadlineAtMs' | 'fate' | 'top' | 'promptDetails' | 'embeds'>>
-type WaitingOptions = { prompt?: number; adapter?: string; arriving?: boolean } & Overrides
+type WaitingOptions = { prompt?: number; adapter?: string; arriving?: boolean; arrivesByMs?: number } & Overrides
 type RunningOptions = {
   prompt?: number
   computed?: number
@@ -28,9 +28,10 @@ type RunningOptions = {
 } & Overrides
 
 export function waiting(id: number, options: WaitingOptions = {}): WaitingView {
-  const { prompt = 3, adapter, arriving = false, ...rest } = options
+  const { prompt = 3, adapter, arriving = false, arrivesByMs = 1_000_000, ...rest } = options
   return {
     ...common(id, prompt),
+    arrivesByMs,
     tokens: Array.from({ length: prompt }, (_, index) => index),
     adapter:
       adapter === undefined

@@ -171,19 +171,20 @@ describe('the end of a sequence', () => {
     await harness.turns()
     clock.advance(100)
     engine.releaseSteps()
-    for (const run of [decoding, prefilling, queued, arriving, resolving]) {
+    for (const run of [decoding, prefilling, queued]) {
       expect(await run.end).toMatchObject({ type: 'error', code: 'deadline_exceeded' })
     }
+    for (const run of [arriving, resolving]) expect(await run.end).toMatchObject({ type: 'error', code: 'adapter_arriving' })
     expect(decoding.tokens.length).toBeGreaterThan(0)
     expect(prefilling.tokens).toEqual([])
-    expect(harness.loop.state().finished).toMatchObject({ expired: 4 })
+    expect(harness.loop.state().finished).toMatchObject({ expired: 3, late: 1 })
     cache.letGo('lost')
     cache.letGo('slow')
     await harness.turns()
   })
 
   it('wakes the sleeping loop for a deadline, also for one that is further off than a timer can count', async () => {
-    const { cache, clock } = start()
+    const { cache, clock } = start({ arrivalMs: Number.POSITIVE_INFINITY })
     cache.behave('slow', { held: true })
     const run = harness.run({ on: 'slow', deadlineMs: 2 ** 33 })
     await harness.turns()
@@ -191,7 +192,7 @@ describe('the end of a sequence', () => {
     await harness.turns()
     expect(run.events.map(({ type }) => type)).toEqual(['accepted'])
     clock.advance(1)
-    expect(await run.end).toMatchObject({ code: 'deadline_exceeded' })
+    expect(await run.end).toMatchObject({ code: 'adapter_arriving' })
     cache.letGo('slow')
   })
 

@@ -1,6 +1,7 @@
 import { connect } from 'node:net'
 import { limits } from '@quiver/protocol'
 import { afterEach, describe, expect, it } from 'vitest'
+import { AdapterService } from '../../packages/worker/src/adapter-service.ts'
 import { startServer, type WorkerServer } from '../../packages/worker/src/server.ts'
 import { nodeTimers } from '../../packages/worker/src/timers.ts'
 import { BatchHarness, type HarnessOptions, registered, runRequest } from '../support/batch-harness.ts'
@@ -14,6 +15,7 @@ let server: WorkerServer
 async function start(options: HarnessOptions & { token?: string; runBufferBytes?: number; manualTimers?: boolean } = {}) {
   const { token, runBufferBytes, manualTimers, ...rest } = options
   harness = new BatchHarness({ neverEnds: true, ...rest })
+  const adapters = new AdapterService(harness.cache)
   server = await startServer({
     host: '127.0.0.1',
     port: 0,
@@ -26,6 +28,8 @@ async function start(options: HarnessOptions & { token?: string; runBufferBytes?
       state: () => harness.service.state(),
       start: (...run) => harness.service.start(...run),
       tokenize: (request) => harness.service.tokenize(request),
+      adapters: (digest) => adapters.adapters(digest),
+      order: (kind, order, signal) => adapters.order(kind, order, signal),
       info: () => {
         throw new Error('a bug in the worker')
       },

@@ -111,6 +111,12 @@ export const optionNames: Readonly<Record<ConfigKey, OptionName>> = {
     theirs: { env: ['ADAPTER_SOURCE'], flags: [] },
   },
   chunkTokens: { env: 'QUIVER_CHUNK_TOKENS', flag: 'chunk-tokens', value: 'count', help: 'prompt tokens computed in one step' },
+  adapterTimeoutMs: {
+    env: 'QUIVER_ADAPTER_TIMEOUT_MS',
+    flag: 'adapter-timeout-ms',
+    value: 'time',
+    help: 'how long a request waits for its adapter to arrive',
+  },
   ramBytes: { env: 'QUIVER_RAM_BYTES', flag: 'ram-bytes', value: 'bytes', help: 'memory for adapters behind the slots' },
   diskBytes: { env: 'QUIVER_DISK_BYTES', flag: 'disk-bytes', value: 'bytes', help: 'disk space for packed adapters' },
   python: { env: 'QUIVER_PYTHON', flag: 'python', value: 'command', help: 'Python with pip, which fetches the built-in model' },

@@ -132,6 +132,7 @@ function workerConfig(config: Config, home: string): WorkerConfig {
     },
     python: config.python,
     homeDir: home,
+    adapterArrivalMs: config.adapterTimeoutMs,
     ramBytes: config.ramBytes,
     diskBytes: config.diskBytes,
   }

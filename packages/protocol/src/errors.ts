@@ -25,6 +25,7 @@ export const httpStatus = {
   overloaded: 503,
   draining: 503,
   not_ready: 503,
+  adapter_arriving: 503,
   source_unavailable: 503,
   deadline_exceeded: 504,
 } as const

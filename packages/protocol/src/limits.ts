@@ -52,6 +52,8 @@ export const limits = {
   /** Texts of one embeddings request, as many as OpenAI allows, and how many of them are computed at once. */
   embeddingInputs: 2048,
   embeddingLanes: 4,
+  /** How long it waits for its adapter to arrive, unless the operator says otherwise. */
+  adapterArrivalMs: 60_000,
   /** Reading a public request's headers and body. */
   requestHeadersMs: 15_000,
   requestReadMs: 60_000,

@@ -16,7 +16,7 @@ import { embeddingPromptOf, promptOf } from './prompt.ts'
 import { type Constraint, constrainedSampler } from './sampling/constrained.ts'
 import type { Sampler } from './sampling/sampler.ts'
 import type { StopSequences } from './sampling/stop-sequences.ts'
-import { errorEvent } from './step/apply-step.ts'
+import { adapterArriving, errorEvent } from './step/apply-step.ts'
 import type { EventSink, Generation, SequenceAdapter, Task } from './step/sequence.ts'
 import type { Timers } from './timers.ts'
 import type { Tokenizer } from './tokenizer/tokenizer.ts'
@@ -38,6 +38,8 @@ export interface RunServiceDeps {
   /** Longest prompt, and prompt and answer together, in tokens. */
   readonly inputTokens: number
   readonly totalTokens: number
+  /** How long a request waits for its adapter, in milliseconds. */
+  readonly arrivalMs: number
   /** Requests held beyond the running ones. */
   readonly waitingLimit: number
 }
@@ -87,12 +89,17 @@ export class RunService {
       this.#refuseIfUnable()
       const arrivedAtMs = this.#deps.clock.nowMs()
       const work = request.goal === 'embedding' ? this.#embedding(request) : this.#generation(request)
-      const run: Run = { request, sink, signal, ...work, arrivedAtMs, deadlineAtMs: arrivedAtMs + request.deadlineMs }
+      const run: Run = { request, sink, signal, ...work, arrivedAtMs, ...this.#ends(request, arrivedAtMs) }
       if (request.adapter.kind === 'base' && grammarOf(run) === undefined) this.#queue(run, { kind: 'base' })
       else void this.#queueWhenReady(run)
     } catch (thrown) {
       sink.send(errorEvent(toServingError(thrown)))
     }
+  }
+
+  #ends({ deadlineMs }: RunRequest, arrivedAtMs: number): Pick<Run, 'deadlineAtMs' | 'arrivesByMs'> {
+    const deadlineAtMs = arrivedAtMs + deadlineMs
+    return { deadlineAtMs, arrivesByMs: Math.min(deadlineAtMs, arrivedAtMs + this.#deps.arrivalMs) }
   }
 
   #embedding(request: RunRequest): Pick<Run, 'promptIds' | 'task'> {
@@ -151,9 +158,7 @@ export class RunService {
       const ready = constraint === undefined ? run : this.#constrained(run, constraint)
       const { adapter } = run.request
       const identity =
-        adapter.kind === 'base'
-          ? undefined
-          : await this.#inTime(this.#deps.cache.resolve(adapter), run, 'its adapter was looked up')
+        adapter.kind === 'base' ? undefined : await this.#inTime(this.#deps.cache.resolve(adapter), run, arrivalEnd(run))
       // From here to the queue nothing is awaited: the lease has an owner before anything else can happen.
       const lease = identity === undefined ? undefined : this.#deps.cache.lease(identity)
       this.#queue(ready, lease === undefined ? { kind: 'base' } : { kind: 'adapter', lease })
@@ -171,7 +176,7 @@ export class RunService {
     if (grammar === undefined) return undefined
     const opening = this.#deps.openConstraint(grammar)
     try {
-      return await this.#inTime(opening, run, 'its grammar was compiled')
+      return await this.#inTime(opening, run, grammarEnd(run))
     } catch (thrown) {
       // Nobody takes over what comes too late.
       opening.then(
@@ -202,6 +207,7 @@ export class RunService {
       adapter,
       arrivedAtMs: run.arrivedAtMs,
       deadlineAtMs: run.deadlineAtMs,
+      arrivesByMs: run.arrivesByMs,
       sink,
       ...run.task,
     })
@@ -209,16 +215,12 @@ export class RunService {
     else signal.addEventListener('abort', () => this.#deps.loop.cancel(id), { once: true })
   }
 
-  /** Waits for `work` no longer than the client stays and the deadline allows. */
-  #inTime<T>(work: Promise<T>, { signal, request, deadlineAtMs }: Run, what: string): Promise<T> {
+  /** Waits for `work` no longer than the client stays and there is time. */
+  #inTime<T>(work: Promise<T>, { signal }: Run, { atMs, error }: TimeLimit): Promise<T> {
     const { clock, timers } = this.#deps
     return new Promise((resolve, reject) => {
       const leave = () => reject(new ServingError('client_closed', 'the client closed the request'))
-      const callOff = timers.after(Math.max(0, deadlineAtMs - clock.nowMs()), () =>
-        reject(
-          new ServingError('deadline_exceeded', `the request's deadline passed after ${request.deadlineMs} ms, while ${what}`),
-        ),
-      )
+      const callOff = timers.after(Math.max(0, atMs - clock.nowMs()), () => reject(error))
       signal.addEventListener('abort', leave, { once: true })
       if (signal.aborted) leave()
       work.then(resolve, reject).finally(() => {
@@ -237,6 +239,22 @@ interface Run {
   readonly task: Task
   readonly arrivedAtMs: number
   readonly deadlineAtMs: number
+  readonly arrivesByMs: number
+}
+
+/** Until when something is waited for, and what is answered then. */
+interface TimeLimit {
+  readonly atMs: number
+  readonly error: ServingError
+}
+
+function arrivalEnd({ arrivesByMs, arrivedAtMs }: Run): TimeLimit {
+  return { atMs: arrivesByMs, error: adapterArriving('the adapter', arrivesByMs - arrivedAtMs) }
+}
+
+function grammarEnd({ deadlineAtMs, request }: Run): TimeLimit {
+  const message = `the request's deadline passed after ${request.deadlineMs} ms, while its grammar was compiled`
+  return { atMs: deadlineAtMs, error: new ServingError('deadline_exceeded', message) }
 }
 
 /** An embedding has no form to keep to. */

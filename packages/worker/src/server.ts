@@ -1,5 +1,5 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
-import type { IncomingMessage, Server } from 'node:http'
+import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { createAdaptorServer, type HttpBindings } from '@hono/node-server'
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
@@ -18,9 +18,10 @@ import {
 } from '@quiver/protocol'
 import { Hono, type MiddlewareHandler } from 'hono'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
-import { z } from 'zod'
+import { type AdapterActions, adapterMethods, addAdapterRoutes } from './adapter-routes.ts'
 import type { BatchState } from './batch-loop.ts'
 import { EventStream } from './event-stream.ts'
+import { parseBody, readBody } from './request-body.ts'
 import type { ServiceHealth } from './run-service.ts'
 import type { EventSink } from './step/sequence.ts'
 import type { Timers } from './timers.ts'
@@ -29,7 +30,7 @@ import type { Timers } from './timers.ts'
 const CLOSE_FLUSH_MS = 1_000
 
 /** What the server serves. There from the start, so that a worker that is still loading its model can say so. */
-export interface WorkerService {
+export interface WorkerService extends AdapterActions {
   health(): ServiceHealth
   /** @throws ServingError `not_ready` while starting */
   info(): WorkerInfo
@@ -67,6 +68,8 @@ export interface WorkerServer {
  * | `POST /v1/tokenize` | `{ tokens }` of a text, each with its place |
  * | `GET /v1/info` | WorkerInfo |
  * | `GET /v1/state` | what the batch is doing: BatchState |
+ * | `GET /v1/adapters` | AdapterPresences; with `?digest=` of this adapter alone |
+ * | `POST /v1/adapters/<order>` | `prefetch`, `pin`, `unpin` or `lift` the adapter of an AdapterOrder; AdapterPresences of this adapter when it is done |
  * | `GET /health` | 200 when a request would be served, else 503 with the reason; needs no token |
  *
  * Any other status comes with `{ error, code }`: a body that is no RunRequest 400, too long 413, encoded 415, no or a wrong
@@ -108,7 +111,14 @@ function listen(server: Server, { host, port }: WorkerServerOptions): Promise<vo
 
 type Env = { Bindings: HttpBindings }
 
-const methods = { '/health': 'GET', '/v1/info': 'GET', '/v1/state': 'GET', '/v1/run': 'POST', '/v1/tokenize': 'POST' }
+const methods = {
+  '/health': 'GET',
+  '/v1/info': 'GET',
+  '/v1/state': 'GET',
+  '/v1/run': 'POST',
+  '/v1/tokenize': 'POST',
+  ...adapterMethods,
+}
 
 /** The routes alone, without a socket. */
 export function createApp(options: WorkerServerOptions): Hono<Env> {
@@ -138,6 +148,7 @@ export function createApp(options: WorkerServerOptions): Hono<Env> {
     const body = await readBody(context.env.incoming, limits.runRequestBytes)
     return context.json({ tokens: service.tokenize(parseBody(tokenizeRequestSchema, 'a tokenize request', body)) })
   })
+  addAdapterRoutes(app, service)
   for (const [path, allow] of Object.entries(methods)) {
     app.all(path, (context) => {
       context.header('allow', allow)
@@ -172,49 +183,6 @@ function bearer(token: string | undefined): MiddlewareHandler {
 function sameSecret(given: string, expected: string): boolean {
   const digest = (text: string) => createHash('sha256').update(text).digest()
   return timingSafeEqual(digest(given), digest(expected))
-}
-
-/** @throws ServingError `too_large` before the rest is read, `unsupported_media_type`, `client_closed` */
-async function readBody(incoming: IncomingMessage, maxBytes: number): Promise<Buffer> {
-  const encoding = incoming.headers['content-encoding']
-  if (encoding !== undefined && encoding !== 'identity') {
-    throw new ServingError('unsupported_media_type', `content-encoding ${encoding} is not supported: send the body as it is`)
-  }
-  const tooLarge = () => new ServingError('too_large', `the body is longer than ${maxBytes} bytes`)
-  if (Number(incoming.headers['content-length'] ?? 0) > maxBytes) throw tooLarge()
-  return await new Promise((resolve, reject) => {
-    const chunks: Buffer[] = []
-    let bytes = 0
-    const onData = (chunk: Buffer) => {
-      bytes += chunk.length
-      if (bytes <= maxBytes) chunks.push(chunk)
-      else {
-        incoming.off('data', onData)
-        incoming.pause()
-        reject(tooLarge())
-      }
-    }
-    incoming.on('data', onData)
-    incoming.once('end', () => resolve(Buffer.concat(chunks)))
-    incoming.once('error', () => reject(gone()))
-    incoming.once('close', () => reject(gone()))
-  })
-}
-
-function gone(): ServingError {
-  return new ServingError('client_closed', 'the client closed the connection before its request was complete')
-}
-
-function parseBody<T>(schema: z.ZodType<T>, what: string, body: Buffer): T {
-  let value: unknown
-  try {
-    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body))
-  } catch (cause) {
-    throw new ServingError('invalid_request', 'the body is not JSON in UTF-8', {}, { cause })
-  }
-  const parsed = schema.safeParse(value)
-  if (!parsed.success) throw new ServingError('invalid_request', `not ${what}: ${z.prettifyError(parsed.error)}`)
-  return parsed.data
 }
 
 function urlOf({ address, family, port }: AddressInfo): string {

@@ -42,6 +42,8 @@ export interface WorkerConfig {
   /** The Python that has pip, for built-in models, and what `~` in a model's path stands for. */
   readonly python: string
   readonly homeDir: string
+  /** How long a request waits for its adapter; the load goes on after that. */
+  readonly adapterArrivalMs?: number
   readonly ramBytes: number
   readonly diskBytes: number
 }

@@ -1,5 +1,6 @@
 import { limits, ServingError, type WorkerInfo } from '@quiver/protocol'
 import manifest from '../package.json' with { type: 'json' }
+import { AdapterService } from './adapter-service.ts'
 import { BatchLoop, type BatchState } from './batch-loop.ts'
 import type { Engine } from './engine/engine.ts'
 import { Grammars } from './grammar/grammars.ts'
@@ -59,7 +60,9 @@ export async function createWorker(config: WorkerConfig, deps: WorkerDeps): Prom
       inputTokens: info.limits.inputTokens,
       totalTokens: info.limits.totalTokens,
       waitingLimit: limits.waitingSequences,
+      arrivalMs: config.adapterArrivalMs ?? limits.adapterArrivalMs,
     })
+    service.adapterService = new AdapterService(cache)
     service.description = info
     const { runs } = service
     return {
@@ -146,6 +149,7 @@ async function undo(steps: (() => Promise<void>)[]): Promise<void> {
 /** The service behind the server: `starting` until the worker has put its runs in. */
 class StartingService implements WorkerService {
   runs: RunService | undefined
+  adapterService: AdapterService | undefined
   description: WorkerInfo | undefined
 
   health(): ServiceHealth {
@@ -169,9 +173,22 @@ class StartingService implements WorkerService {
     return this.#ready().tokenize(...request)
   }
 
+  adapters(...question: Parameters<WorkerService['adapters']>): ReturnType<WorkerService['adapters']> {
+    return this.#orders().adapters(...question)
+  }
+
+  async order(...order: Parameters<WorkerService['order']>): ReturnType<WorkerService['order']> {
+    return await this.#orders().order(...order)
+  }
+
   #ready(): RunService {
     if (this.runs === undefined) throw this.#starting()
     return this.runs
+  }
+
+  #orders(): AdapterService {
+    if (this.adapterService === undefined) throw this.#starting()
+    return this.adapterService
   }
 
   #starting(): ServingError {

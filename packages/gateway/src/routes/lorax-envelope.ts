@@ -43,6 +43,8 @@ const rows = {
   overloaded: { status: 429, type: 'overloaded', text: () => 'Model is overloaded', retryAfter: 1 },
   draining: { status: 503, type: 'overloaded', text: same, retryAfter: 2 },
   not_ready: { status: 503, type: 'overloaded', text: same, retryAfter: 2 },
+  // Not the 424 of a broken adapter: it is on its way, and the same request will do in a moment.
+  adapter_arriving: { status: 503, type: 'overloaded', text: same, retryAfter: 5 },
   client_closed: { status: httpStatus.client_closed, type: 'incomplete_generation', text: same },
   internal: { status: 500, type: 'internal', text: same },
   worker_lost: { status: 500, type: 'incomplete_generation', text: (message) => `Incomplete generation: ${message}` },

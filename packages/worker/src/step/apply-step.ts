@@ -82,6 +82,8 @@ function end(
 
 function endEarly(batch: Batch, { sequence: id, cause }: PlannedFinish, deps: StepDeps): void {
   const sequence = batch.get(id)
+  const { adapter } = sequence.init
+  if (cause === 'late' && adapter.kind === 'adapter') adapter.lease.releaseLoading()
   end(batch, sequence, cause, errorEvent(earlyError(sequence, cause)), deps)
 }
 
@@ -94,10 +96,26 @@ function earlyError(sequence: Sequence, cause: PlannedFinish['cause']): ServingE
         'deadline_exceeded',
         `the request's deadline passed after ${sequence.init.deadlineAtMs - sequence.init.arrivedAtMs} ms, ${progressOf(sequence)}`,
       )
+    case 'late':
+      return tooLate(sequence)
     case 'failed':
       assert(sequence.failure !== undefined, `sequence ${sequence.id} failed without a reason`)
       return sequence.failure
   }
+}
+
+function tooLate({ init }: Sequence): ServingError {
+  const { adapter, arrivedAtMs, arrivesByMs, deadlineAtMs } = init
+  assert(adapter.kind === 'adapter', `sequence ${init.id} waits for no adapter`)
+  return adapterArriving(`adapter ${JSON.stringify(adapter.lease.name)}`, Math.min(arrivesByMs, deadlineAtMs) - arrivedAtMs)
+}
+
+/** The adapter is on its way and would have been waited for longer, had there been more time. */
+export function adapterArriving(which: string, waitedMs: number): ServingError {
+  return new ServingError(
+    'adapter_arriving',
+    `${which} did not arrive within ${waitedMs} ms; it is still being loaded: try again in a moment`,
+  )
 }
 
 function progressOf({ init, generatedCount, computed }: Sequence): string {

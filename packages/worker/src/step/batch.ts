@@ -30,7 +30,7 @@ export class Batch {
     decodeRows: 0,
     admitted: 0,
     loads: 0,
-    finished: { length: 0, eos_token: 0, stop_sequence: 0, cancelled: 0, expired: 0, failed: 0, stopped: 0 },
+    finished: { length: 0, eos_token: 0, stop_sequence: 0, cancelled: 0, expired: 0, late: 0, failed: 0, stopped: 0 },
   }
 
   get waitingCount(): number {

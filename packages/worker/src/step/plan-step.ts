@@ -46,7 +46,7 @@ export function planStep(view: StepView, limits: StepLimits): StepPlan {
   if (rows.length > 0) {
     return { kind: 'run', finishes, loads, admissions, rows, wanted, pooled, work, segments: toSegments(work) }
   }
-  const wakeAtMs = waiting.reduce((earliest, { deadlineAtMs }) => Math.min(earliest, deadlineAtMs), Number.POSITIVE_INFINITY)
+  const wakeAtMs = waiting.reduce((earliest, sequence) => Math.min(earliest, endOf(sequence)), Number.POSITIVE_INFINITY)
   return { kind: 'idle', finishes, loads, admissions, wakeAtMs }
 }
 
@@ -57,7 +57,17 @@ function inOrder(waiting: readonly WaitingView[]): readonly WaitingView[] {
 
 function finishOf(sequence: RunningView | WaitingView, nowMs: number): PlannedFinish[] {
   if (sequence.fate !== 'live') return [{ sequence: sequence.sequence, cause: sequence.fate }]
-  return sequence.deadlineAtMs <= nowMs ? [{ sequence: sequence.sequence, cause: 'expired' }] : []
+  if (endOf(sequence) > nowMs) return []
+  return [{ sequence: sequence.sequence, cause: isArriving(sequence) ? 'late' : 'expired' }]
+}
+
+/** When it can wait or run no longer. */
+function endOf(sequence: RunningView | WaitingView): number {
+  return isArriving(sequence) ? Math.min(sequence.deadlineAtMs, sequence.arrivesByMs) : sequence.deadlineAtMs
+}
+
+function isArriving(sequence: RunningView | WaitingView): sequence is WaitingView {
+  return 'arrivesByMs' in sequence && sequence.adapter.kind === 'adapter' && sequence.adapter.state === 'arriving'
 }
 
 /** Every running sequence must still have the weights it began with. */

@@ -25,6 +25,8 @@ interface CommonInit {
   readonly adapter: SequenceAdapter
   readonly arrivedAtMs: number
   readonly deadlineAtMs: number
+  /** When it stops waiting for an adapter that is still on its way. */
+  readonly arrivesByMs: number
   readonly sink: EventSink
 }
 
@@ -169,6 +171,7 @@ export class Sequence {
     const { adapter } = this.init
     return {
       ...this.#commonView(),
+      arrivesByMs: this.init.arrivesByMs,
       adapter:
         adapter.kind === 'base'
           ? adapter

@@ -26,6 +26,8 @@ export interface WaitingView extends SequenceView {
   readonly adapter:
     | { readonly kind: 'base' }
     | { readonly kind: 'adapter'; readonly digest: AdapterDigest; readonly state: 'arriving' | 'ready' }
+  /** An adapter that is still arriving then comes too late. */
+  readonly arrivesByMs: number
 }
 
 export interface RunningView extends SequenceView {
@@ -54,9 +56,10 @@ export interface StepLimits {
   readonly chunkTokens: number
 }
 
+/** `expired`: its deadline has passed. `late`: its adapter has not arrived in time; the load goes on without it. */
 export interface PlannedFinish {
   readonly sequence: SequenceId
-  readonly cause: 'cancelled' | 'expired' | 'failed'
+  readonly cause: 'cancelled' | 'expired' | 'failed' | 'late'
 }
 
 /** Put `digest` into `slot`, whose generation was `generation` when this was decided; its occupant, if any, is evicted. */
