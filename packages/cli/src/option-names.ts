@@ -121,6 +121,27 @@ export const optionNames: Readonly<Record<ConfigKey, OptionName>> = {
   diskBytes: { env: 'QUIVER_DISK_BYTES', flag: 'disk-bytes', value: 'bytes', help: 'disk space for packed adapters' },
   python: { env: 'QUIVER_PYTHON', flag: 'python', value: 'command', help: 'Python with pip, which fetches the built-in model' },
   store: { env: 'QUIVER_STORE', flag: 'store', value: 'address', help: 'object store of adapters and catalogue' },
+  s3Endpoint: {
+    env: 'QUIVER_S3_ENDPOINT',
+    flag: 's3-endpoint',
+    value: 'address',
+    help: 'S3 server of s3:// addresses, if not Amazon',
+    theirs: { env: ['AWS_ENDPOINT_URL_S3', 'AWS_ENDPOINT_URL', 'S3_ENDPOINT_URL'], flags: [] },
+  },
+  s3Region: {
+    env: 'QUIVER_S3_REGION',
+    flag: 's3-region',
+    value: 'region',
+    help: 'region of s3:// addresses',
+    theirs: { env: ['AWS_REGION', 'AWS_DEFAULT_REGION'], flags: [] },
+  },
+  redis: {
+    env: 'QUIVER_REDIS',
+    flag: 'redis',
+    value: 'address',
+    help: 'Redis for copies of the catalogue and for news between gateways; not needed',
+    isSecret: true,
+  },
   workerHost: { env: 'QUIVER_WORKER_HOST', flag: 'worker-host', value: 'address', help: 'address of `quiver worker`' },
   workerPort: { env: 'QUIVER_WORKER_PORT', flag: 'worker-port', value: 'number', help: 'port of `quiver worker`' },
   workerToken: {

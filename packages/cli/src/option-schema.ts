@@ -31,6 +31,8 @@ const httpUrl = z
   .string()
   .refine((text) => text === '' || /^https?:\/\/[^/\s]/.test(text), { error: 'an http:// or https:// address' })
 
+const isFileUrl = (text: string) => URL.parse(text)?.protocol === 'file:'
+
 export function schemaFor({ cwd, home }: Surroundings) {
   const absolute = (text: string) =>
     path.resolve(cwd, text === '~' || text.startsWith('~/') ? path.join(home, text.slice(1)) : text)
@@ -42,9 +44,9 @@ export function schemaFor({ cwd, home }: Surroundings) {
     keys: z.string().transform((text) => (text === '' ? '' : absolute(text))),
     model: filled('a folder, a .gguf file, a hub id such as org/name, or smollm2-135m-instruct'),
     dtype: oneOf(dtypes),
+    lora: oneOf(loraModes),
     slots: whole(1, 1024),
     maxRank: whole(1, 512),
-    lora: oneOf(loraModes),
     localRoots: z.string().transform((text) =>
       text
         .split(':')
@@ -69,7 +71,14 @@ export function schemaFor({ cwd, home }: Surroundings) {
     ramBytes: whole(MEBIBYTE, 2 ** 49),
     diskBytes: whole(MEBIBYTE, 2 ** 49),
     python: filled('a command'),
-    store: z.url({ protocol: /^file$/, error: 'an address such as file:///path' }),
+    store: z.string().refine((text) => /^s3:\/\/./.test(text) || isFileUrl(text), {
+      error: 'an address such as file:///path or s3://bucket/prefix',
+    }),
+    s3Endpoint: httpUrl,
+    s3Region: z.string().regex(/^[a-z0-9-]{0,40}$/, { error: 'the name of a region, such as eu-central-1' }),
+    redis: z
+      .string()
+      .refine((text) => text === '' || /^rediss?:\/\/./.test(text), { error: 'an address such as redis://127.0.0.1:6379' }),
     workerHost: filled('a host name or address'),
     workerPort: whole(0, 65535),
     workerToken: z.string(),
@@ -90,6 +99,7 @@ export function defaultTexts({ home, processors }: Surroundings): Record<Exclude
     keys: '',
     model: 'smollm2-135m-instruct',
     dtype: 'int8',
+    lora: 'auto',
     slots: '32',
     maxRank: '64',
     localRoots: '',
@@ -102,13 +112,15 @@ export function defaultTexts({ home, processors }: Surroundings): Record<Exclude
     maxConcurrentRequests: '0',
     maxBestOf: String(limits.bestOf),
     maxStopSequences: String(limits.stopSequences),
-    lora: 'auto',
     adapterSource: 'store',
     chunkTokens: '128',
     adapterTimeoutMs: String(limits.adapterArrivalMs),
     ramBytes: String(512 * MEBIBYTE),
     diskBytes: String(10_240 * MEBIBYTE),
     python: 'python3',
+    s3Endpoint: '',
+    s3Region: '',
+    redis: '',
     workerHost: '127.0.0.1',
     workerPort: '8090',
     workerToken: '',

@@ -1,14 +1,13 @@
 /** `quiver serve`: a gateway in this process, a worker beside it, a folder as object store. */
 import { randomBytes, randomUUID } from 'node:crypto'
 import { stat } from 'node:fs/promises'
-import { fileURLToPath } from 'node:url'
-import { FolderStore } from '@quiver/cache/store'
 import { Catalogue, connectWorker, createGateway, Keyring, SoleWorker, systemClock, workerAgent } from '@quiver/gateway'
-import { type Logger, ServingError } from '@quiver/protocol'
+import type { Logger } from '@quiver/protocol'
 import manifest from '../package.json' with { type: 'json' }
 import { toEnvironment } from './config.ts'
 import { publishExamples } from './example-adapters.ts'
 import { isLoopback } from './loopback.ts'
+import { openStore, orUnusable } from './object-store.ts'
 import type { Config } from './option-schema.ts'
 import { progressReport } from './progress-report.ts'
 import { readyText } from './ready-text.ts'
@@ -56,7 +55,7 @@ export async function serve(config: Config, io: ServeIo): Promise<number> {
     )
   }
   const keys = config.keys === '' ? undefined : Keyring.open(config.keys, log)
-  const store = await openStore(config)
+  const store = await openStore(config, { clock, log })
   const catalogue = new Catalogue(store)
   const gateway = createGateway(
     { host: config.host, port: config.port, version: manifest.version, processMetrics: true, clientLimits: clientLimits(config) },
@@ -73,7 +72,7 @@ export async function serve(config: Config, io: ServeIo): Promise<number> {
   )
   // The port first: that it is taken must be known before minutes of downloading.
   const { url } = await gateway.listen()
-  await catalogue.load()
+  await orUnusable(config, () => catalogue.load())
   const token = randomBytes(32).toString('hex')
   const supervisor = new WorkerSupervisor(
     { ...supervisorDefaults, command: workerCommand(config, token, io.mainModule) },
@@ -138,22 +137,6 @@ async function missingFolders(folders: readonly string[]): Promise<readonly stri
     ),
   )
   return folders.filter((_, index) => found[index] !== true)
-}
-
-async function openStore({ store }: Config): Promise<FolderStore> {
-  const folder = fileURLToPath(store)
-  try {
-    return await FolderStore.open(folder, randomUUID)
-  } catch (error) {
-    const { cause } = error as ServingError
-    const why = cause instanceof Error && 'code' in cause ? ` (${cause.code})` : ''
-    throw new ServingError(
-      'source_unavailable',
-      `cannot keep adapters in ${folder}${why}: choose a folder that can be written, with --data or QUIVER_DATA`,
-      {},
-      { cause: error },
-    )
-  }
 }
 
 function workerCommand(config: Config, token: string, mainModule: string) {

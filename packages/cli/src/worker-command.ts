@@ -4,6 +4,7 @@ import path from 'node:path'
 import { type Logger, ServingError, type WorkerMessage } from '@quiver/protocol'
 import { createProcessRunner, createWorker, nodeTimers, type WorkerConfig } from '@quiver/worker'
 import { isLoopback } from './loopback.ts'
+import { s3Settings } from './object-store.ts'
 import type { Config } from './option-schema.ts'
 import { startFailure } from './start-failure.ts'
 import { onStopSignals } from './stop-signals.ts'
@@ -109,8 +110,8 @@ function workerConfig(config: Config, home: string): WorkerConfig {
   return {
     model: config.model,
     dtype: config.dtype,
-    slots: config.slots,
     lora: config.lora,
+    slots: config.slots,
     maxRank: config.maxRank,
     sequences: config.sequences,
     totalTokens: config.totalTokens,
@@ -121,8 +122,9 @@ function workerConfig(config: Config, home: string): WorkerConfig {
     port: config.workerPort,
     token: config.workerToken === '' ? undefined : config.workerToken,
     cacheDir: config.cache,
-    storeUrl: config.store,
     kernelsDir: path.join(import.meta.dirname, '../../../kernels'),
+    storeUrl: config.store,
+    s3: s3Settings(config),
     localRoots: config.localRoots,
     s3Buckets: config.s3Buckets,
     hub: {

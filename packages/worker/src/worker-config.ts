@@ -34,6 +34,8 @@ export interface WorkerConfig {
   readonly kernelsDir: string
   /** Where registered adapters come from: `file:///path` or `s3://bucket/prefix`. */
   readonly storeUrl: string
+  /** For `s3://`; absent: as the AWS SDK finds them. */
+  readonly s3?: { readonly endpoint?: string; readonly region?: string }
   /** Absolute folders below which `local` adapters may lie. */
   readonly localRoots: readonly string[]
   /** Buckets, or folders in them, in which `s3` adapters may lie. */

@@ -1,3 +1,4 @@
+import type { WatchedStore } from '@quiver/cache/store'
 import { limits, ServingError, type WorkerInfo } from '@quiver/protocol'
 import manifest from '../package.json' with { type: 'json' }
 import { AdapterService } from './adapter-service.ts'
@@ -10,6 +11,7 @@ import { Candidates } from './sampling/candidates.ts'
 import { createSampler } from './sampling/sampler.ts'
 import { createStopSequences } from './sampling/stop-sequences.ts'
 import { startServer, type WorkerServer, type WorkerService } from './server.ts'
+import { AdapterTemplates } from './tokenizer/adapter-templates.ts'
 import type { WorkerConfig, WorkerDeps } from './worker-config.ts'
 import { defaultParts, type WorkerParts } from './worker-parts.ts'
 
@@ -40,13 +42,16 @@ export async function createWorker(config: WorkerConfig, deps: WorkerDeps): Prom
     const server = await listen(config, deps, service)
     cleanUp.push(() => server.close())
     const base = await openBase({ config, deps, parts }, cleanUp)
-    const cache = await parts.createCache(base.engine, config, deps)
+    const store = await parts.openStore(config.storeUrl, config, deps)
+    const cache = await parts.createCache(base.engine, config, deps, store)
     cleanUp.push(() => cache.close())
     const common = { ...deps, ...base, cache }
     const loop = new BatchLoop(common)
     cleanUp.push(() => loop.close())
     const grammars = new Grammars({ ...common, vocabSize: base.spec.vocabSize, eosTokenIds: loop.eosTokenIds })
     cleanUp.push(async () => grammars.close())
+    const templates = new AdapterTemplates({ ...deps, specialTokens: base.tokenizer.specialTokens })
+    cleanUp.push(async () => templates.close())
     const info = infoOf(config, deps, base)
     const sampling = { drawSeed: deps.drawSeed, candidates: new Candidates(base.spec.vocabSize) }
     service.runs = new RunService({
@@ -55,6 +60,7 @@ export async function createWorker(config: WorkerConfig, deps: WorkerDeps): Prom
       createSampler: (parameters, promptIds) => createSampler(parameters, promptIds, sampling),
       createStops: createStopSequences,
       openConstraint: (grammar) => grammars.open(grammar),
+      renderTemplate: (conversation) => templates.render(conversation),
       scores: new Float32Array(base.spec.vocabSize),
       vocabSize: base.spec.vocabSize,
       inputTokens: info.limits.inputTokens,
@@ -63,6 +69,9 @@ export async function createWorker(config: WorkerConfig, deps: WorkerDeps): Prom
       arrivalMs: config.adapterArrivalMs ?? limits.adapterArrivalMs,
     })
     service.adapterService = new AdapterService(cache)
+    service.store = store
+    // A store that is down keeps nobody from starting: what the disk holds is served, and health says so.
+    void store.probe()
     service.description = info
     const { runs } = service
     return {
@@ -150,10 +159,14 @@ async function undo(steps: (() => Promise<void>)[]): Promise<void> {
 class StartingService implements WorkerService {
   runs: RunService | undefined
   adapterService: AdapterService | undefined
+  store: WatchedStore | undefined
   description: WorkerInfo | undefined
 
   health(): ServiceHealth {
-    return this.runs?.health() ?? { status: 'starting', reason: 'the worker is still loading its model' }
+    const health = this.runs?.health()
+    const store = this.store?.health()
+    if (health?.status === 'serving' && store?.status === 'failing') return { ...health, degraded: store.reason }
+    return health ?? { status: 'starting', reason: 'the worker is still loading its model' }
   }
 
   info(): WorkerInfo {

@@ -1,6 +1,8 @@
 export { withFileLock } from './file-lock.ts'
 export { FolderStore } from './folder-store.ts'
 export type { ByteRange, GetOptions, ListOptions, ObjectEntry, ObjectStore, PutOptions, StoredObject } from './object-store.ts'
+export { type OpenStoreDeps, type OpenStoreOptions, openObjectStore } from './open-store.ts'
 export { S3Store, type S3StoreDeps, type S3StoreOptions } from './s3-store.ts'
 export { isStoreKey } from './store-key.ts'
 export { putStoredAdapter, storedAdapterKeys } from './stored-adapter.ts'
+export { type StoreHealth, WatchedStore } from './watched-store.ts'
