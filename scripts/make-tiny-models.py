@@ -1,12 +1,13 @@
 """Writes the tiny random models of test/fixtures/models and what transformers computes from them.
 
-    pip install torch transformers==5.23.0 safetensors tokenizers gguf numpy
+    pip install torch transformers==5.23.0 peft==0.21.2 safetensors tokenizers gguf numpy
     python scripts/make-tiny-models.py
 
 Every run gives the same files: all numbers come from fixed seeds. Each model is a few layers of random weights with a
 byte-level tokenizer of 272 tokens. `index.json` lists them with a prompt; `<name>/logits.bin` holds the float32 logits
 [prompt tokens, vocabulary] that transformers gives in float32 (eager attention) for the weights as they are stored, which for
-GGUF files are the dequantised ones. `dequantize/<type>.{blocks,values}.bin` hold random blocks of every GGUF type and
+GGUF files are the dequantised ones. `<name>/embeddings.bin`, of one model, holds the mean of the last hidden states of its
+prompt [2, hidden]: as it is, and with the LoRA adapter of random weights beside it, which PEFT applies. `dequantize/<type>.{blocks,values}.bin` hold random blocks of every GGUF type and
 what the `gguf` package makes of them.
 """
 import json
@@ -18,6 +19,7 @@ import gguf
 import numpy as np
 import torch
 from gguf import GGMLQuantizationType as Q
+from peft import LoraConfig, get_peft_model
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config)
 
@@ -118,6 +120,28 @@ def hf(name, config, seed, dtype, family, prompt_length=12, shard_size="5GB", ol
     # Read back, not model.float(): the cast to 16 bits above has rounded the rotary frequencies, which no file holds.
     stored = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     record(name, name, stored, prompt_ids(seed, prompt_length), family)
+
+
+def embeddings(name, seed):
+    folder = ROOT / name
+    prompt = torch.tensor([next(entry["promptIds"] for entry in index if entry["name"] == name)])
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    modules = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=modules, base_model_name_or_path=f"tiny/{name}", task_type="CAUSAL_LM")
+    with torch.no_grad():
+        plain = model.model(prompt).last_hidden_state[0].mean(dim=0)
+        adapted = get_peft_model(model, config).eval()
+        generator = torch.Generator().manual_seed(seed)
+        for parameter_name, parameter in adapted.named_parameters():
+            if "lora_" in parameter_name:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
+        changed = adapted.base_model.model.model(prompt).last_hidden_state[0].mean(dim=0)
+    adapted.peft_config["default"].base_model_name_or_path = f"tiny/{name}"
+    adapted.peft_config["default"].target_modules = modules  # not a set, whose order changes
+    adapted.save_pretrained(folder / "adapter", save_embedding_layers=False)
+    (folder / "adapter" / "README.md").unlink(missing_ok=True)
+    (folder / "embeddings.bin").write_bytes(torch.stack([plain, changed]).numpy().astype("<f4").tobytes())
+    print(f"{name}: embeddings differ by up to {(plain - changed).abs().max():.2f}")
 
 
 def permute(weights, heads):
@@ -306,6 +330,7 @@ def main():
     ggml("gguf-llama-q6_k", llama(**narrow), 18, Q.Q6_K, "llama")
     ggml("gguf-qwen2-q8_0", Qwen2Config(**COMMON, rope_parameters=default_rope(1000000.0)), 19, Q.Q8_0, "qwen2")
     ggml("gguf-qwen3-f16", Qwen3Config(**COMMON, head_dim=32, rope_parameters=default_rope(1000000.0)), 20, Q.F16, "qwen3")
+    embeddings("llama-fp32-tied", 21)
     dequantize_fixtures()
     (ROOT / "index.json").write_text(json.dumps(index, indent=1) + "\n")
 

@@ -1,10 +1,16 @@
-import type { SequenceId, SlotIndex } from '@quiver/protocol'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { BASE_SLOT, type SequenceId, type SlotIndex } from '@quiver/protocol'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { readAdapter } from '../../../../packages/cache/src/format/inspect.ts'
+import { packAdapter } from '../../../../packages/cache/src/format/pack.ts'
+import { readPacked } from '../../../../packages/cache/src/format/packed-file.ts'
 import { baseLayout } from '../../../../packages/worker/src/model/model-spec.ts'
 import { largestDifference } from '../../../support/distribution.ts'
 import { type EngineUnderTest, openTestEngine, stepRows } from '../../../support/engine-under-test.ts'
+import { digestFor } from '../../../support/packed-adapters.ts'
 import { type RandomAdapter, randomAdapter } from '../../../support/random-adapter.ts'
-import { tinyModel } from '../../../support/tiny-models.ts'
+import { readFloats, tinyModel, tinyModelsFolder } from '../../../support/tiny-models.ts'
 
 /** Largest difference of any number of a mean from the plain model's. */
 const TOLERANCE = 1e-3
@@ -70,4 +76,25 @@ describe.each(['llama-fp32-tied', 'qwen3-bf16'])('hidden states of %s', (name) =
     expect(() => mean(7)).toThrow('no hidden states of sequence 7')
     release(7)
   })
+})
+
+test('the mean over a prompt is that of transformers’ last hidden state, as it is and with an adapter that PEFT applies', async () => {
+  const model = tinyModel('llama-fp32-tied')
+  const folder = join(tinyModelsFolder, model.name)
+  const opened = await openTestEngine(model)
+  try {
+    const layout = baseLayout(opened.engine.model)
+    const [config, weights] = ['adapter_config.json', 'adapter_model.safetensors'].map(
+      (name) => new Uint8Array(readFileSync(join(folder, 'adapter', name))),
+    ) as [Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>]
+    const packing = { digest: digestFor('adapter'), layout, dtype: 'f32' } as const
+    const { file } = await packAdapter(await readAdapter({ config, weights }, layout, 8), packing)
+    await opened.engine.loadAdapter(0 as SlotIndex, await readPacked(file, packing))
+    const rows = [BASE_SLOT, 0].flatMap((slot, id) => stepRows({ id, slot, tokens: model.promptIds }))
+    await opened.engine.step({ rows, wanted: [], pooled: [0, 1] as SequenceId[] })
+    const means = [0, 1].flatMap((id) => [...opened.engine.meanHidden(id as SequenceId)])
+    expect(largestDifference([...readFloats(join(folder, 'embeddings.bin'))], means)).toBeLessThan(TOLERANCE)
+  } finally {
+    await opened.close()
+  }
 })
