@@ -1,7 +1,7 @@
 /** `POST /v1/embeddings`: the mean of a text's last hidden states, with the adapter applied. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { limits, type RunRequest, ServingError, type WorkerInfo } from '@quiver/protocol'
-import { adapterSource } from '../adapter-source.ts'
+import { adapterSource, withBearerToken } from '../adapter-source.ts'
 import { logFailure } from '../error-response.ts'
 import { type Exchange, openExchange } from '../exchange.ts'
 import { parameterChecks, runChecks } from '../generate-checks.ts'
@@ -27,7 +27,8 @@ export async function answerEmbeddings(
   const meter = deps.metrics.begin()
   try {
     const { value } = await readJsonBody(node.incoming, limits.requestBodyBytes)
-    const request = parseEmbeddingsRequest(value)
+    const parsed = parseEmbeddingsRequest(value)
+    const request = { ...parsed, parameters: withBearerToken(parsed.parameters, node.incoming.headers.authorization) }
     const { info } = deps.workers
     if (info === undefined) throw new ServingError('not_ready', 'The model is still being loaded: try again in a moment')
     const requests = toEmbeddingRuns(request, info, deps, exchange)
