@@ -1,6 +1,6 @@
 import type { AdapterDigest, Clock } from '@quiver/protocol'
 import { LRUCache } from 'lru-cache'
-import { keepScore, type Use, usedAgain } from './eviction-score.ts'
+import { keepScore, type Use, usedAgain, usesAt } from './eviction-score.ts'
 import { ReloadCosts, type ReloadSource } from './reload-costs.ts'
 
 /** After so long without another, a use counts half. Long enough to tell steady traffic from a scan, short enough to follow the day. */
@@ -39,6 +39,12 @@ export class EvictionPolicy {
   /** An adapter was brought to where it was missing. */
   noteReload(from: ReloadSource, bytes: number, tookMs: number): void {
     this.#costs.note(from, bytes, tookMs)
+  }
+
+  /** How often an adapter has been asked for lately; what a steady rate settles at. */
+  requestsPerSecond(digest: AdapterDigest): number {
+    const use = this.#uses.peek(digest)
+    return use === undefined ? 0 : (usesAt(use, this.#clock.nowMs(), HALF_LIFE_MS) * Math.LN2 * 1000) / HALF_LIFE_MS
   }
 
   /** The higher, the longer it stays; −∞ for what nobody has asked for. */

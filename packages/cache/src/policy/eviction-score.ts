@@ -31,8 +31,13 @@ export function keepScore(use: Use | undefined, { reloadMs, space }: Stake, half
   return Math.log2(use.uses) + use.lastUseMs / halfLifeMs + Math.log2(reloadMs / space)
 }
 
+/** What is left of the uses at `nowMs`. */
+export function usesAt({ uses, lastUseMs }: Use, nowMs: number, halfLifeMs: number): number {
+  return uses * 2 ** ((lastUseMs - nowMs) / halfLifeMs)
+}
+
 /** One more use at `nowMs`. */
 export function usedAgain(use: Use | undefined, nowMs: number, halfLifeMs: number): Use {
-  const kept = use === undefined ? 0 : use.uses * 2 ** ((use.lastUseMs - nowMs) / halfLifeMs)
+  const kept = use === undefined ? 0 : usesAt(use, nowMs, halfLifeMs)
   return { uses: kept + 1, lastUseMs: nowMs }
 }
