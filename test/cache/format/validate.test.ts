@@ -186,6 +186,27 @@ describe('an adapter', () => {
     expect(error.message).toBe('the adapter was trained for "meta/big" (hidden size 8), this worker serves "tiny/base" (4)')
   })
 
+  it('C09 of another base model of the same hidden size is told as such, with what does not fit', async () => {
+    const deeper = { ...tinyLayout, baseModel: 'meta/deep', layerCount: 3 }
+    const error = await refusal(() => inspect({ layout: deeper }))
+    expect(error.message).toMatch(
+      /^the adapter was trained for "meta\/deep", this worker serves "tiny\/base": .*the base model has 2 layers/,
+    )
+    const kind = renamed((name) => name.replace('model.layers', 'transformer.h'))
+    const foreign = await refusal(() => inspect({ config: { base_model_name_or_path: 'org/other-kind' } }, kind))
+    expect(foreign.message).toMatch(
+      /^the adapter was trained for "org\/other-kind", this worker serves "tiny\/base": tensor .*no place/,
+    )
+  })
+
+  it.each(['tiny/base', 'TINY/Base/', 'mirror/base', '', undefined])(
+    'C09 named %j is not called another base model when something is wrong with it',
+    async (base_model_name_or_path) => {
+      const error = await refusal(() => inspect({ layers: [0], config: { base_model_name_or_path } }))
+      expect(error.message).not.toContain('was trained for')
+    },
+  )
+
   it('C09 with another base model name but fitting shapes is accepted', async () => {
     await expect(inspect({ config: { base_model_name_or_path: '/somebody/elses/folder' } })).resolves.toMatchObject({ rank: 2 })
   })

@@ -32,10 +32,14 @@ export class Problems {
     if (this.#reasons.length < REASONS_SHOWN) this.#reasons.push(reason)
   }
 
-  /** @throws ServingError `adapter_invalid` with all reasons, joined by "; " */
-  throwIfAny(): void {
+  /**
+   * @param why said before the reasons, where they have one cause
+   * @throws ServingError `adapter_invalid` with all reasons, joined by "; "
+   */
+  throwIfAny(why?: string): void {
     if (this.#count === 0) return
     const more = this.#count - this.#reasons.length
-    throw adapterInvalid(this.#reasons.join('; ') + (more > 0 ? `; and ${more} more` : ''))
+    const reasons = this.#reasons.join('; ') + (more > 0 ? `; and ${more} more` : '')
+    throw adapterInvalid(why === undefined ? reasons : `${why}: ${reasons}`)
   }
 }

@@ -68,7 +68,8 @@ export async function validateAdapter(
   layout: BaseLayout,
   maxRank: number,
 ): Promise<ValidAdapter> {
-  const found = sortTensors(tensors)
+  const otherBase = saysOtherBase(config, layout)
+  const found = sortTensors(tensors, otherBase)
   refuseOtherBase(config, found, layout)
   const problems = new Problems()
   const targeted = targetedModules(config, layout, maxRank, problems)
@@ -79,15 +80,28 @@ export async function validateAdapter(
     if (pair !== undefined) pairs.push(pair)
   }
   if (targeted.length === 0) problems.add('the config targets no module of the base model')
-  problems.throwIfAny()
+  problems.throwIfAny(otherBase)
   // Scanned last: only tensors of the right size are worth reading.
   await refuseNotFinite(pairs, problems)
   problems.throwIfAny()
   return { rank: Math.max(...pairs.map(({ rank }) => rank)), pairs }
 }
 
+/**
+ * Why nothing fits, where the config says so itself. Shapes alone decide: an adapter that fits is taken whatever its config calls the
+ * base model, because the same model has many names.
+ */
+function saysOtherBase({ baseModel }: AdapterConfig, layout: BaseLayout): string | undefined {
+  if (baseModel === undefined || baseModel === '' || lastPart(baseModel) === lastPart(layout.baseModel)) return undefined
+  return `the adapter was trained for ${quoted(baseModel)}, this worker serves ${quoted(layout.baseModel)}`
+}
+
+function lastPart(model: string): string {
+  return model.replace(/\/+$/, '').replace(/^.*\//, '').toLowerCase()
+}
+
 /** Groups tensors by module path. @throws ServingError `adapter_invalid` for names that have no place */
-function sortTensors(tensors: ReadonlyMap<string, TensorView>): Map<string, FoundPair> {
+function sortTensors(tensors: ReadonlyMap<string, TensorView>, otherBase: string | undefined): Map<string, FoundPair> {
   const problems = new Problems()
   const found = new Map<string, FoundPair>()
   if (tensors.size === 0) problems.add('adapter_model.safetensors holds no tensor')
@@ -112,7 +126,8 @@ function sortTensors(tensors: ReadonlyMap<string, TensorView>): Map<string, Foun
       problems.add(`tensor ${quoted(tensor.name)} has shape [${tensor.shape.join(', ')}]; two dimensions above 0 are needed`)
     }
   }
-  problems.throwIfAny()
+  // With a place for some of them it is this kind of model, and the others are at fault.
+  problems.throwIfAny(found.size === 0 ? otherBase : undefined)
   return found
 }
 
