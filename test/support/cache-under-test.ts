@@ -1,6 +1,12 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type AdapterCache, type AdapterCacheConfig, type AdapterIdentity, createAdapterCache } from '@quiver/cache'
+import {
+  type AdapterCache,
+  type AdapterCacheConfig,
+  type AdapterCacheDeps,
+  type AdapterIdentity,
+  createAdapterCache,
+} from '@quiver/cache'
 import { inspectAdapter } from '@quiver/cache/format'
 import { putStoredAdapter } from '@quiver/cache/store'
 import { onTestFinished } from 'vitest'
@@ -25,12 +31,16 @@ export interface CacheUnderTest {
 }
 
 /** The real cache over a temporary disk, a store and a device in memory, and a clock that stands still. */
-export async function cacheUnderTest(config: Partial<AdapterCacheConfig> = {}, slots = 3): Promise<CacheUnderTest> {
+export async function cacheUnderTest(
+  config: Partial<AdapterCacheConfig> = {},
+  slots = 3,
+  deps: Partial<AdapterCacheDeps> = {},
+): Promise<CacheUnderTest> {
   const [clock, store, device] = [new ManualClock(), new MemoryStore(), new MemoryDevice(slots)]
   const [cacheDir, localRoot, logged] = [config.cacheDir ?? (await temporaryFolder()), await temporaryFolder(), [] as string[]]
   const cache = await createAdapterCache(
     { layout: tinyLayout, dtype: 'f16', maxRank: 8, cacheDir, diskBytes: 1e9, ramBytes: 1e9, localRoots: [localRoot], ...config },
-    { clock, store, device, log: (level, message) => logged.push(`${level}: ${message}`) },
+    { clock, store, device, log: (level, message) => logged.push(`${level}: ${message}`), ...deps },
   )
   // Before the folders go: what is being written would bring them back.
   onTestFinished(() => cache.close())

@@ -15,6 +15,7 @@ import {
   type AdapterPresences,
   type AdapterRef,
   type Clock,
+  memberName,
   parseAdapterDigest,
   ServingError,
   type SlotIndex,
@@ -206,7 +207,7 @@ export class FakeAdapterCache implements AdapterCache {
 /** A merged adapter is known by its members' names. */
 function nameOf(ref: Exclude<AdapterRef, { kind: 'base' }>): string {
   if (ref.kind === 'merged') return ref.members.map((member) => nameOf(member.ref)).join(',')
-  return ref.kind === 'registered' ? ref.name : ref.path
+  return memberName(ref)
 }
 
 interface Entry {

@@ -56,7 +56,8 @@ export class StoredFolders {
     const [config, weights] = await Promise.all([head(place, adapterFileNames.config), head(place, adapterFileNames.weights)])
     if (config === undefined || weights === undefined) throw await whyIncomplete(place, { config, weights })
     checkSizes({ config: config.size, weights: weights.size }, this.#limits, said)
-    const identity = `${said} ${config.etag} ${weights.etag}`
+    // The prefix besides, because what is said may be cut.
+    const identity = `${said} ${place.prefix} ${config.etag} ${weights.etag}`
     const digest = this.#digests.get(identity) ?? (await this.#hash(place, { config, weights }, signal))
     this.#digests.set(identity, digest)
     return {
