@@ -1,13 +1,14 @@
 /** `quiver serve`: a gateway in this process, a worker beside it, a folder as object store. */
 import { randomBytes, randomUUID } from 'node:crypto'
 import { stat } from 'node:fs/promises'
-import { Catalogue, connectWorker, createGateway, Keyring, SoleWorker, systemClock, workerAgent } from '@quiver/gateway'
+import { connectWorker, createGateway, Keyring, SoleWorker, systemClock, workerAgent } from '@quiver/gateway'
 import type { Logger } from '@quiver/protocol'
 import manifest from '../package.json' with { type: 'json' }
 import { toEnvironment } from './config.ts'
 import { publishExamples } from './example-adapters.ts'
 import { isLoopback } from './loopback.ts'
 import { openStore, orUnusable } from './object-store.ts'
+import { openCatalogue } from './open-catalogue.ts'
 import type { Config } from './option-schema.ts'
 import { progressReport } from './progress-report.ts'
 import { readyText } from './ready-text.ts'
@@ -56,7 +57,8 @@ export async function serve(config: Config, io: ServeIo): Promise<number> {
   }
   const keys = config.keys === '' ? undefined : Keyring.open(config.keys, log)
   const store = await openStore(config, { clock, log })
-  const catalogue = new Catalogue(store)
+  const opened = openCatalogue(config, { store, clock, log, random: Math.random })
+  const { catalogue } = opened
   const gateway = createGateway(
     { host: config.host, port: config.port, version: manifest.version, processMetrics: true, clientLimits: clientLimits(config) },
     {
@@ -72,7 +74,7 @@ export async function serve(config: Config, io: ServeIo): Promise<number> {
   )
   // The port first: that it is taken must be known before minutes of downloading.
   const { url } = await gateway.listen()
-  await orUnusable(config, () => catalogue.load())
+  await orUnusable(config, () => opened.start())
   const token = randomBytes(32).toString('hex')
   const supervisor = new WorkerSupervisor(
     { ...supervisorDefaults, command: workerCommand(config, token, io.mainModule) },
@@ -114,6 +116,7 @@ export async function serve(config: Config, io: ServeIo): Promise<number> {
     report.end()
     await gateway.close(DRAIN_MS)
     await supervisor.stop()
+    await opened.close()
     await agent.destroy()
   }
 }

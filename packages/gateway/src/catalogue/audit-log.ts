@@ -11,6 +11,9 @@ const DIGITS = 13
 const DAY_DIGITS = 6
 const MAX_BYTES = 256 * 1024
 const MAX_PAGE = 500
+const MAX_LOOKED = 5000
+/** Events that are read at once. */
+const READS = 32
 
 export interface AuditPage {
   /** The newest first. */
@@ -43,20 +46,37 @@ export class AuditLog {
   /**
    * @param limit 1 … 500
    * @param cursor of the page before
-   * @param subject only events about this name; pages are then read until `limit` are found or the log ends
+   * @param subject only events about this name. A page looks at 5,000 events at most: it may have few of them and a cursor
    * @throws ServingError `invalid_request` for a cursor that no page gave, `source_unavailable`
    */
   async page({ limit = 100, cursor, subject }: { limit?: number; cursor?: string; subject?: string } = {}): Promise<AuditPage> {
     const events: (AuditEvent & { id: string })[] = []
     const wanted = Math.min(Math.max(1, Math.trunc(limit)), MAX_PAGE)
-    let last: string | undefined
-    for await (const { key } of this.#store.list(PREFIX, cursor === undefined ? {} : { startAfter: keyAt(cursor) })) {
-      if (events.length === wanted) return last === undefined ? { events } : { events, cursor: idOf(last) }
+    let looked = 0
+    let last = ''
+    for await (const { key, event } of this.#events(cursor, Math.min(wanted + 1, READS))) {
+      // There is something behind the page.
+      if (events.length === wanted || looked === MAX_LOOKED) return { events, cursor: idOf(last) }
+      looked += 1
       last = key
-      const event = await this.#read(key)
       if (event !== undefined && (subject === undefined || event.subject === subject)) events.push({ id: idOf(key), ...event })
     }
     return { events }
+  }
+
+  /** In the log's order; so many are read at once. */
+  async *#events(cursor: string | undefined, atOnce: number): AsyncGenerator<{ key: string; event: AuditEvent | undefined }> {
+    let keys: string[] = []
+    for await (const { key } of this.#store.list(PREFIX, cursor === undefined ? {} : { startAfter: keyAt(cursor) })) {
+      if (keys.push(key) < atOnce) continue
+      yield* await this.#readAll(keys)
+      keys = []
+    }
+    yield* await this.#readAll(keys)
+  }
+
+  async #readAll(keys: readonly string[]): Promise<readonly { key: string; event: AuditEvent | undefined }[]> {
+    return await Promise.all(keys.map(async (key) => ({ key, event: await this.#read(key) })))
   }
 
   /** Undefined for what is no event: it is not for the log's readers to stumble over. */

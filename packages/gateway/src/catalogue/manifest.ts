@@ -1,6 +1,7 @@
 import {
   type AdapterDigest,
   type AdapterName,
+  limits,
   moduleNames,
   parseAdapterDigest,
   parseAdapterName,
@@ -30,6 +31,8 @@ export interface Manifest {
   readonly metadata?: AdapterMetadata | undefined
   /** Where its files came from. */
   readonly source?: AdapterProvenance | undefined
+  /** The template that it was trained with, where that is another than the base model's. */
+  readonly chatTemplate?: string | undefined
 }
 
 /** Every key of the catalogue starts with this. */
@@ -48,6 +51,7 @@ const manifestSchema = z.object({
   tenant: tenantSchema.optional(),
   metadata: metadataSchema.optional(),
   source: provenanceSchema.optional(),
+  chatTemplate: z.string().max(limits.chatTemplateBytes).optional(),
 })
 
 /** `/` in a name is written `@`, which no name has: every name is one segment, and no name is the start of another. */

@@ -16,6 +16,8 @@ export interface AdapterProvenance {
   readonly uri?: string | undefined
   /** On the server's disk. */
   readonly path?: string | undefined
+  /** What the hub's `revision` was asked for as: a branch, a tag. */
+  readonly asked?: string | undefined
 }
 
 const ENTRIES = 64
@@ -44,6 +46,7 @@ export const provenanceSchema = z.object({
   revision: place.optional(),
   uri: place.optional(),
   path: place.optional(),
+  asked: place.optional(),
 })
 
 function charactersOf(metadata: AdapterMetadata): number {

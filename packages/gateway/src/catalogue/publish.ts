@@ -9,7 +9,7 @@
  */
 import { inspectAdapter } from '@quiver/cache/format'
 import { type ObjectStore, putStoredAdapter } from '@quiver/cache/store'
-import { type AdapterName, type BaseLayout, ServingError } from '@quiver/protocol'
+import { type AdapterName, type BaseLayout, limits, ServingError } from '@quiver/protocol'
 import { DEFAULT_ALIAS, parseAlias } from './adapter-reference.ts'
 import { type Actor, theServer } from './audit-event.ts'
 import type { Catalogue, RecordChange } from './catalogue.ts'
@@ -35,6 +35,8 @@ export interface Publication {
   readonly pin?: boolean | undefined
   readonly metadata?: AdapterMetadata | undefined
   readonly source?: AdapterProvenance | undefined
+  /** At most 64 KiB. Another template makes another version of the same weights. */
+  readonly chatTemplate?: string | undefined
   /** To whom alone it shall be visible; to everybody without it. */
   readonly tenant?: string | undefined
   /** For the audit log; the server itself without it. */
@@ -74,12 +76,13 @@ export async function publishAdapter(publication: Publication, deps: PublishDeps
   checkWords(publication)
   const { digest, rank, modules, bytes } = await inspectAdapter(config, weights, layout, maxRank)
   if (modules.length === 0) throw new ServingError('adapter_invalid', `adapter '${name}' changes no module`, { adapter: name })
-  const { metadata, source, tenant } = publication
+  const { metadata, source, chatTemplate, tenant } = publication
   const content: Content = {
     ...{ digest, base: layout.baseModel, rank, modules, bytes },
     ...(tenant === undefined ? {} : { tenant }),
     ...(metadata === undefined ? {} : { metadata }),
     ...(source === undefined ? {} : { source }),
+    ...(chatTemplate === undefined ? {} : { chatTemplate }),
   }
   const made = await makeVersion(publication, content, deps)
   const { manifest } = made
@@ -173,8 +176,9 @@ function withoutVersion(entry: NameEntry, version: number): NameEntry {
   return makeEntry(entry.name, new Map([...entry.versions].filter(([number]) => number !== version)), undefined)
 }
 
-function isSame(manifest: Manifest, content: Content): boolean {
-  return manifest.digest === content.digest && manifest.tenant === content.tenant
+/** Whether a request would be answered alike. Metadata and source are the first publisher's. */
+function isSame(manifest: Manifest, { digest, chatTemplate }: Content): boolean {
+  return manifest.digest === digest && manifest.chatTemplate === chatTemplate
 }
 
 /** A name belongs to whom its versions belong to, or else somebody could put other weights under another's name. */
@@ -183,8 +187,11 @@ function needOwner({ name, versions }: NameEntry, tenant: string | undefined): v
   throw new ServingError('conflict', `the name '${name}' is taken: choose another`)
 }
 
-function checkWords({ aliases = [], metadata }: Publication): void {
+function checkWords({ aliases = [], metadata, chatTemplate = '' }: Publication): void {
   for (const alias of aliases) parseAlias(alias)
+  if (Buffer.byteLength(chatTemplate) > limits.chatTemplateBytes) {
+    throw new ServingError('too_large', `a chat template may have ${limits.chatTemplateBytes} bytes at most`)
+  }
   const checked = metadataSchema.optional().safeParse(metadata)
   if (!checked.success) throw new ServingError('invalid_parameters', `metadata ${checked.error.issues[0]?.message}`)
 }

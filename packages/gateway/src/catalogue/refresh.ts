@@ -1,6 +1,7 @@
 /** Brings the catalogue in memory up to what the store has, reading only what changed. */
 import type { ObjectEntry, ObjectStore } from '@quiver/cache/store'
 import { ServingError } from '@quiver/protocol'
+import { forEachAtMost } from '../at-most.ts'
 import type { CatalogueMemory, CatalogueProblem } from './catalogue-memory.ts'
 import { HOT_COPY_BATCH, type HotCopy } from './hot-copy.ts'
 import { limitsOfRecord } from './name-record.ts'
@@ -95,22 +96,4 @@ async function getOrRefuse(store: ObjectStore, key: string) {
     if (error instanceof ServingError && error.code === 'too_large') return 'too large'
     throw error
   }
-}
-
-/** Works on at most `limit` items at once. After a failure no further one is begun. @throws the first failure, when all have ended */
-async function forEachAtMost<T>(limit: number, items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
-  const queue = items[Symbol.iterator]()
-  const failures: unknown[] = []
-  const worker = async () => {
-    for (const item of queue) {
-      try {
-        await work(item)
-      } catch (error) {
-        failures.push(error)
-      }
-      if (failures.length > 0) return
-    }
-  }
-  await Promise.all(Array.from({ length: Math.min(limit, items.length) }, worker))
-  if (failures.length > 0) throw failures[0]
 }

@@ -1,4 +1,5 @@
-import { type AdapterRef, type MemberRef, type RunRequest, type SamplingParameters, ServingError } from '@quiver/protocol'
+import type { AdapterRef, RunRequest, SamplingParameters } from '@quiver/protocol'
+import { anyone } from '../auth/guard.ts'
 import type { CatalogueView } from '../catalogue/catalogue.ts'
 import { isAdapterNamed, namedRef } from './adapter-source.ts'
 import { stopSequences } from './generate-checks.ts'
@@ -15,6 +16,8 @@ export interface RunContext {
   readonly deadlineMs: number
   /** For whom the run is. */
   readonly tenant: string
+  /** Which of its users, where the request says so; decides who gets a canary. */
+  readonly user?: string | undefined
   /** What that tenant may use. */
   readonly catalogue: Pick<CatalogueView, 'resolve'>
 }
@@ -28,7 +31,7 @@ export function toRunRequest(body: GenerateBody, context: RunContext): RunReques
   return {
     requestId: context.requestId,
     tenant: context.tenant,
-    adapter: adapterRef(parameters, context.catalogue),
+    adapter: adapterRef(parameters, forUser(context)),
     // A lone surrogate is not text; tokenizers and UTF-8 take the replacement character for it.
     prompt: { kind: 'text', text: body.inputs.toWellFormed() },
     sampling: samplingParameters(parameters, context),
@@ -57,6 +60,15 @@ export function isSampling(p: GenerateParameters): boolean {
   const temperature = p.temperature ?? 1
   if (temperature === 0) return false
   return p.do_sample === true || temperature !== 1 || (p.top_k ?? 0) !== 0 || (p.top_p ?? 1) < 1 || (p.typical_p ?? 1) < 1
+}
+
+/**
+ * The catalogue as this request's user gets it: the user that it names, else its tenant, and on a server where all have the same
+ * tenant each request for itself.
+ */
+function forUser({ catalogue, user, tenant, requestId }: RunContext): RunContext['catalogue'] {
+  const sticky = user ?? (tenant === anyone.tenant ? requestId : tenant)
+  return { resolve: (text) => catalogue.resolve(text, sticky) }
 }
 
 function samplingParameters(p: GenerateParameters, context: RunContext): SamplingParameters {

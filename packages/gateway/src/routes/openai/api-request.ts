@@ -10,6 +10,8 @@ export type ApiPrompt = Exclude<Prompt, { kind: 'tokens' }>
 export interface ApiRequest {
   readonly kind: 'chat' | 'completion'
   readonly model: string
+  /** Whose request it is, in the client's words. */
+  readonly user: string | undefined
   readonly prompts: readonly ApiPrompt[]
   /** Choices of each prompt, and how many runs they are the likeliest of. */
   readonly choices: number
@@ -59,6 +61,7 @@ export function commonRequest(fields: CommonFields) {
   const { stop } = fields
   return {
     model: fields.model ?? '',
+    user: fields.user ?? undefined,
     choices: fields.n ?? 1,
     stream: fields.stream ?? false,
     includeUsage: fields.stream_options?.include_usage ?? false,

@@ -39,7 +39,7 @@ export function toRuns(
     runChecks(checksOf[prompt.kind], body, { inputTokens: info.limits.inputTokens, ...context.clientLimits })
     return Array.from({ length: request.runs }, (_, index) => {
       const seed = context.seed === undefined ? undefined : String((BigInt(context.seed) + BigInt(index)) % SEEDS)
-      const run = toRunRequest(body, { ...context, seed })
+      const run = toRunRequest(body, { ...context, seed, user: request.user })
       const isBiased = Object.keys(request.logitBias).length > 0
       return {
         ...run,
