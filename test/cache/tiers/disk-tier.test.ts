@@ -168,6 +168,42 @@ describe('the disk tier', () => {
     expect([(await filesBelow(folder)).length, tier.counters.evicted]).toEqual([2, 1])
   })
 
+  it('evicts what is least worth keeping, and never what is kept or read', async () => {
+    const folder = await temporaryFolder()
+    const all = await Promise.all([1, 2, 3, 4].map(packed))
+    const [one, two, three, four] = all
+    if (one === undefined || two === undefined || three === undefined || four === undefined) throw new Error('four adapters')
+    const worth = new Map(all.map(({ digest }, index) => [digest, [0, 3, 1, 2][index] ?? 0]))
+    const policy = { score: (digest: AdapterDigest) => worth.get(digest) ?? 0 }
+    const { tier } = await open(folder, { budgetBytes: 3.5 * one.file.length, policy })
+    tier.keep(one.digest, true)
+    for (const { digest, file } of all) await tier.write(digest, file)
+    expect(all.map(({ digest }) => tier.sizeOf(digest) !== undefined)).toEqual([true, true, false, true])
+    for (const { digest } of [two, four]) tier.keep(digest, true)
+    // What is kept fills the tier: the newcomer is served from memory.
+    expect(await tier.write(three.digest, three.file)).toBe(false)
+    tier.keep(one.digest, false)
+    expect(await tier.write(three.digest, three.file)).toBe(true)
+    expect(all.map(({ digest }) => tier.sizeOf(digest) !== undefined)).toEqual([false, true, true, true])
+  })
+
+  it('D07 spares a file that another worker has used since, and takes the next', async () => {
+    const folder = await temporaryFolder()
+    const [one, two, three] = await Promise.all([1, 2, 3].map(packed))
+    if (one === undefined || two === undefined || three === undefined) throw new Error('three adapters')
+    const noted: AdapterDigest[] = []
+    const { tier } = await open(folder, {
+      budgetBytes: 2.5 * one.file.length,
+      policy: { noteUse: (digest) => noted.push(digest) },
+    })
+    for (const { digest, file } of [one, two]) await tier.write(digest, file)
+    const other = await open(folder, { budgetBytes: 2.5 * one.file.length })
+    await other.tier.read(one.digest)
+    await tier.write(three.digest, three.file)
+    expect([one, two, three].map(({ digest }) => tier.sizeOf(digest) !== undefined)).toEqual([true, false, true])
+    expect(noted).toEqual([one.digest])
+  })
+
   it('D09 trims to a budget that shrank before it is ready', async () => {
     const folder = await temporaryFolder()
     const { tier } = await open(folder)

@@ -120,6 +120,8 @@ export class DeviceSlots implements DeviceTier {
     const { digest, bytes } = packed
     const place = this.#at(slot)
     assert(!this.#byDigest.has(digest), 'an adapter is in one slot at most')
+    // Before the eviction: who makes way for it now was not missing.
+    this.#ghosts.loaded(digest)
     this.#evict(place)
     place.generation += 1
     const startedAtMs = this.#clock.nowMs()
