@@ -2,7 +2,7 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import path from 'node:path'
 import { type Logger, ServingError, type WorkerMessage } from '@quiver/protocol'
-import { createProcessRunner, createWorker, nodeTimers, type WorkerConfig } from '@quiver/worker'
+import { cgroupMemory, createProcessRunner, createWorker, nodeTimers, type WorkerConfig } from '@quiver/worker'
 import { isLoopback } from './loopback.ts'
 import { s3Settings } from './object-store.ts'
 import type { Config } from './option-schema.ts'

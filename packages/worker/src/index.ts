@@ -1,4 +1,5 @@
 export type { BatchState } from './batch-loop.ts'
+export { cgroupMemory } from './memory-pressure.ts'
 export { createProcessRunner } from './model/process-runner.ts'
 export { nodeTimers, type Timers } from './timers.ts'
 export { createWorker, type Worker } from './worker.ts'

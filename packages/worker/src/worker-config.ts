@@ -1,5 +1,6 @@
 import type { HubConfig } from '@quiver/cache/hub'
 import type { Clock, Dtype, Logger, LoraMode, Progress } from '@quiver/protocol'
+import type { ReadMemory } from './memory-pressure.ts'
 import type { ProcessRunner } from './model/process-runner.ts'
 import type { Timers } from './timers.ts'
 import type { WorkerParts } from './worker-parts.ts'
@@ -64,6 +65,8 @@ export interface WorkerDeps {
   uniqueId(): string
   onProgress(progress: Progress): void
   readonly fetch: typeof fetch
+  /** What the container's memory looks like; absent: it is not watched. */
+  readonly readMemory?: ReadMemory
   /** Runs pip, for built-in models. */
   readonly runProcess: ProcessRunner
   /** Calls the start off. */

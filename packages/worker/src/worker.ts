@@ -1,3 +1,4 @@
+import type { AdapterCache } from '@quiver/cache'
 import type { WatchedStore } from '@quiver/cache/store'
 import { limits, ServingError, type WorkerInfo } from '@quiver/protocol'
 import manifest from '../package.json' with { type: 'json' }
@@ -5,6 +6,7 @@ import { AdapterService } from './adapter-service.ts'
 import { BatchLoop, type BatchState } from './batch-loop.ts'
 import type { Engine } from './engine/engine.ts'
 import { Grammars } from './grammar/grammars.ts'
+import { MemoryPressure } from './memory-pressure.ts'
 import { baseLayout, type ModelSpec } from './model/model-spec.ts'
 import { RunService, type ServiceHealth } from './run-service.ts'
 import { Candidates } from './sampling/candidates.ts'
@@ -45,6 +47,7 @@ export async function createWorker(config: WorkerConfig, deps: WorkerDeps): Prom
     const store = await parts.openStore(config.storeUrl, config, deps)
     const cache = await parts.createCache(base.engine, config, deps, store)
     cleanUp.push(() => cache.close())
+    watchMemory({ config, deps, cache }, cleanUp)
     const common = { ...deps, ...base, cache }
     const loop = new BatchLoop(common)
     cleanUp.push(() => loop.close())
@@ -114,6 +117,22 @@ async function openBase(
     // The engine has its own copy; the files of the weights are not needed any more.
     await model.weights.close()
   }
+}
+
+function watchMemory(
+  { config, deps, cache }: { config: WorkerConfig; deps: WorkerDeps; cache: Pick<AdapterCache, 'usage' | 'limitRam'> },
+  cleanUp: (() => Promise<void>)[],
+): void {
+  if (deps.readMemory === undefined) return
+  const pressure = new MemoryPressure({
+    read: deps.readMemory,
+    timers: deps.timers,
+    log: deps.log,
+    budgetBytes: config.ramBytes,
+    tierBytes: () => cache.usage().ram.bytes,
+    limit: (bytes) => cache.limitRam(bytes),
+  })
+  cleanUp.push(async () => pressure.close())
 }
 
 function throwIfCalledOff(signal: AbortSignal): void {
