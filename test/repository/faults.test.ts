@@ -16,7 +16,7 @@ test.each(Object.entries(groups))('group %s has a row for each of its %i cases',
 test('no case has two rows, and none is unknown', () => {
   const ids = rows.map(([id]) => id)
   expect(new Set(ids).size).toBe(ids.length)
-  for (const id of ids) expect(id).toMatch(/^[HTSCODWGK]\d\d$/)
+  for (const id of ids) expect(id).toMatch(/^[HTSCODWGKL]\d\d$/)
 })
 
 describe.each(rows.map(([id = '', what = '', shown = '']) => ({ id, what, shown })))('$id $what', ({ id, shown }) => {
