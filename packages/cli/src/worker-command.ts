@@ -44,6 +44,7 @@ export async function runWorker(config: Config, home: string, log: Logger): Prom
       uniqueId: randomUUID,
       onProgress: (progress) => void tell({ type: 'progress', progress }),
       fetch,
+      readMemory: cgroupMemory('/sys/fs/cgroup'),
       runProcess: createProcessRunner(process.env),
       signal: stopping.signal,
       fatal(error) {

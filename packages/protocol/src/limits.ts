@@ -43,15 +43,15 @@ export const limits = {
   choices: 16,
   /** `best_of` of the LoRAX routes, and what it is there by default. */
   bestOf: 2,
+  /** Texts of one embeddings request, as many as OpenAI allows, and how many of them are computed at once. */
+  embeddingInputs: 2048,
+  embeddingLanes: 4,
   /** Tokens that one request weighs with `logit_bias`. */
   logitBiases: 1024,
   /** Length of a text that `/tokenize` takes. */
   tokenizeCharacters: 256 * 1024,
   /** How long a request may take from arrival to its last token. */
   requestDeadlineMs: 600_000,
-  /** Texts of one embeddings request, as many as OpenAI allows, and how many of them are computed at once. */
-  embeddingInputs: 2048,
-  embeddingLanes: 4,
   /** How long it waits for its adapter to arrive, unless the operator says otherwise. */
   adapterArrivalMs: 60_000,
   /** Reading a public request's headers and body. */

@@ -254,6 +254,7 @@ export class Catalogue {
   }
 
   async #tell(name: AdapterName, object: { key: string; etag: string; bytes: Uint8Array }): Promise<void> {
+    // The copy first, so that who hears of the change finds it; without one it asks the store.
     await this.#deps.hotCopy?.write([object])
     await this.#deps.feed?.announce(name)
   }
