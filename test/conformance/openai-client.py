@@ -3,6 +3,7 @@
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import openai
 from huggingface_hub import InferenceClient
@@ -12,6 +13,7 @@ BASE = "smollm2-135m-instruct"
 client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=120)
 hub = InferenceClient(model=url, timeout=120)
 results = {}
+embedding_cases = json.loads((Path(__file__).parent.parent / "fixtures" / "embeddings.json").read_text())["cases"]
 
 OPEN, MIDDLE = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
 
@@ -231,6 +233,47 @@ def _():
 def _():
     choice = {"type": "function", "function": {"name": "launch"}}
     return raised(lambda: client.chat.completions.create(model=BASE, tools=[WEATHER], tool_choice=choice, **ASKED))
+
+
+@check("embeddings")
+def _():
+    # The SDK asks for base64 unless it is told otherwise.
+    def embed(case):
+        model = model_of(case)
+        answer = client.embeddings.create(model=model, input=case["input"], user="somebody")
+        plain = client.embeddings.create(model=model, input=case["input"], encoding_format="float")
+        tokens = client.embeddings.create(model=model, input=case["tokens"])
+        values = answer.data[0].embedding
+        return {
+            "values": values,
+            "same": [values == other.data[0].embedding for other in (plain, tokens)],
+            "model": answer.model == model,
+            "usage": answer.usage.model_dump() == {"prompt_tokens": len(case["tokens"]), "total_tokens": len(case["tokens"])},
+        }
+
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(embed, embedding_cases))
+
+
+@check("embeddings_of_a_list")
+def _():
+    texts = ["red", "How many users are there?", "blue", "red"]
+    listed = client.embeddings.create(model=BASE, input=texts)
+    single = [client.embeddings.create(model=BASE, input=text).data[0].embedding for text in texts]
+    near = max(abs(a - b) for one, other in zip(listed.data, single) for a, b in zip(one.embedding, other))
+    return {"indexes": [one.index for one in listed.data], "near": near < 1e-3, "total": listed.usage.total_tokens}
+
+
+@check("embeddings_refused")
+def _():
+    create = client.embeddings.create
+    return [
+        raised(lambda: create(model="nobody/nothing", input="Hi")),
+        raised(lambda: create(model=BASE, input="Hi", dimensions=64)),
+        raised(lambda: create(model=BASE, input=["Hi", ""])),
+        raised(lambda: create(model=BASE, input=["Hi", "so " * 3000])),
+        raised(lambda: create(model=BASE, input=[[1, 49152]])),
+    ]
 
 
 @check("unknown_model")

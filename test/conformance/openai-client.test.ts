@@ -3,9 +3,13 @@ import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { distance, embeddingCases } from '../support/embedding-fixtures.ts'
 import { goldenCases } from '../support/golden.ts'
 import { pythonWith } from '../support/python-venv.ts'
 import { type QuiverServer, startQuiver } from '../support/quiver-server.ts'
+
+/** Of numbers of about 1, between our fp32 and transformers'. */
+const EMBEDDING_TOLERANCE = 2e-3
 
 const texts = goldenCases.map(({ text }) => text)
 
@@ -85,6 +89,34 @@ test('a function that is not offered raises UnprocessableEntityError', () => {
     code: 'tool_error',
     text: expect.stringContaining('there is no tool "launch"'),
   })
+})
+
+test('embeddings are those of transformers and PEFT, whether as base64, as numbers or of tokens', () => {
+  const answers = results['embeddings'] as { values: number[] }[]
+  expect(answers).toEqual(embeddingCases.map(() => ({ values: expect.any(Array), same: [true, true], model: true, usage: true })))
+  for (const [at, { embedding }] of embeddingCases.entries()) {
+    expect(distance(answers[at]?.values ?? [], embedding)).toBeLessThan(EMBEDDING_TOLERANCE)
+  }
+})
+
+test('a list of texts has the embeddings of each, in their order', () => {
+  expect(results['embeddings_of_a_list']).toEqual({ indexes: [0, 1, 2, 3], near: true, total: expect.any(Number) })
+})
+
+test('an embeddings request that cannot be served raises with the name of what is to blame', () => {
+  const refused = (text: string) => ({
+    raised: 'UnprocessableEntityError',
+    status: 422,
+    code: 'invalid_parameters',
+    text: expect.stringContaining(text),
+  })
+  expect(results['embeddings_refused']).toEqual([
+    { raised: 'NotFoundError', status: 404, code: 'adapter_not_found', text: expect.stringContaining('does not exist') },
+    refused('`dimensions` is not supported'),
+    refused('`input[1]` must not be empty'),
+    refused('`input[1]` must have at most 2047 tokens. Given: 3'),
+    refused('`input` holds token 49152, but the model has only 49152 tokens'),
+  ])
 })
 
 test('an unknown model raises NotFoundError, also for a stream', () => {

@@ -1,8 +1,12 @@
 /** The real openai SDK of npm against a running server. */
 import OpenAI, { APIUserAbortError, NotFoundError, UnprocessableEntityError } from 'openai'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { distance, embeddingCases } from '../support/embedding-fixtures.ts'
 import { goldenCases } from '../support/golden.ts'
 import { type QuiverServer, startQuiver } from '../support/quiver-server.ts'
+
+/** Of numbers of about 1, between our fp32 and transformers'. */
+const EMBEDDING_TOLERANCE = 2e-3
 
 const base = 'smollm2-135m-instruct'
 const adapters = ['sentiment', 'shout', 'support-json', 'text-to-sql']
@@ -213,6 +217,52 @@ describe('tools', () => {
     const raised = await client.chat.completions.create({ ...asked, tool_choice: choice }).catch((error: unknown) => error)
     expect(raised).toBeInstanceOf(UnprocessableEntityError)
     expect(raised).toMatchObject({ code: 'tool_error', param: 'tool_choice', message: expect.stringContaining('launch') })
+  })
+})
+
+describe('embeddings', () => {
+  test.each(embeddingCases)('with $adapter are those of transformers and PEFT, decoded by the SDK or as numbers', async (one) => {
+    const model = one.adapter ?? base
+    const decoded = await client.embeddings.create({ model, input: one.input })
+    const plain = await client.embeddings.create({ model, input: one.tokens, encoding_format: 'float' })
+    expect(decoded).toMatchObject({
+      object: 'list',
+      model,
+      usage: { prompt_tokens: one.tokens.length, total_tokens: one.tokens.length },
+    })
+    expect(distance(decoded.data[0]?.embedding ?? [], one.embedding)).toBeLessThan(EMBEDDING_TOLERANCE)
+    expect(plain.data[0]?.embedding).toEqual(decoded.data[0]?.embedding)
+  })
+
+  test('come beside texts that are generated, with several adapters, and change none of them', async () => {
+    const asked = { ...counting, max_tokens: 24 }
+    const alone = await client.completions.create(asked)
+    const inputs = Array.from({ length: 5 }, (_, at) => 'a quick brown fox '.repeat(at * 9 + 1))
+    const [text, ...embedded] = await Promise.all([
+      client.completions.create(asked),
+      ...[base, 'shout', 'support-json'].map((model) => client.embeddings.create({ model, input: inputs })),
+    ])
+    expect(text?.choices[0]?.text).toBe(alone.choices[0]?.text)
+    for (const { data } of embedded)
+      expect(data.map(({ index, embedding }) => [index, embedding.length])).toEqual(inputs.map((_, at) => [at, 576]))
+  })
+
+  test('of a model that does not exist raise NotFoundError, and dimensions UnprocessableEntityError', async () => {
+    await expect(client.embeddings.create({ model: 'nobody/nothing', input: 'Hi' })).rejects.toBeInstanceOf(NotFoundError)
+    await expect(client.embeddings.create({ model: base, input: 'Hi', dimensions: 64 })).rejects.toMatchObject({
+      status: 422,
+      param: 'dimensions',
+    })
+  })
+
+  test('are called off by an abort, and the server goes on serving', async () => {
+    const aborting = new AbortController()
+    const asked = client.embeddings.create({ model: base, input: Array(200).fill('so '.repeat(40)) }, { signal: aborting.signal })
+    // By then its first texts are being computed.
+    await client.embeddings.create({ model: base, input: 'Hi' })
+    aborting.abort()
+    await expect(asked).rejects.toBeInstanceOf(APIUserAbortError)
+    expect((await client.embeddings.create({ model: base, input: 'Hi' })).data).toHaveLength(1)
   })
 })
 
