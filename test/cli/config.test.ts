@@ -62,7 +62,13 @@ describe('refusing', () => {
       'a-b,../c',
       'QUIVER_S3_BUCKETS is "a-b,../c", but must be buckets joined by commas, such as models,shared/adapters',
     ],
-    ['QUIVER_STORE', 's3://bucket', 'QUIVER_STORE is "s3://bucket", but must be an address such as file:///path'],
+    [
+      'QUIVER_STORE',
+      'https://bucket',
+      'QUIVER_STORE is "https://bucket", but must be an address such as file:///path or s3://bucket/prefix',
+    ],
+    ['QUIVER_S3_ENDPOINT', 'host:9000', 'QUIVER_S3_ENDPOINT is "host:9000", but must be an http:// or https:// address'],
+    ['QUIVER_S3_REGION', 'a b', 'QUIVER_S3_REGION is "a b", but must be the name of a region, such as eu-central-1'],
   ])('%s=%s is one line that names variable, value and what is allowed', (name, value, message) => {
     expect(() => readConfig({}, around({ [name]: value }))).toThrow(message)
   })

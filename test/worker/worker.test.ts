@@ -1,4 +1,5 @@
 import { connect, createServer } from 'node:net'
+import { WatchedStore } from '@quiver/cache/store'
 import { ServingError } from '@quiver/protocol'
 import {
   createProcessRunner,
@@ -14,6 +15,7 @@ import { registered, runRequest } from '../support/batch-harness.ts'
 import { FakeAdapterCache, fakeDigest } from '../support/fake-adapter-cache.ts'
 import { FakeEngine, fakeSpec, referenceTokens } from '../support/fake-engine.ts'
 import { fakeTokenizer } from '../support/fake-tokenizer.ts'
+import { MemoryStore } from '../support/memory-store.ts'
 import { call, openRun } from '../support/run-client.ts'
 
 const config: WorkerConfig = {
@@ -46,6 +48,8 @@ class Fixture {
   readonly engine = new FakeEngine({ sequences: 4, slots: 2, totalTokens: 64, chunkTokens: 8, neverEnds: true })
   readonly clock = { nowMs: () => performance.now() }
   readonly cache = new FakeAdapterCache({ memory: this.engine, clock: this.clock })
+  readonly objects = new MemoryStore()
+  readonly store = new WatchedStore(this.objects, { clock: this.clock })
   readonly modelOpening = Promise.withResolvers<void>()
   readonly stopping = new AbortController()
   isModelClosed = false
@@ -67,6 +71,7 @@ class Fixture {
     },
     createTokenizer: () => fakeTokenizer(),
     createEngine: async () => this.engine,
+    openStore: async () => this.store,
     createCache: async () => this.cache,
   }
 
@@ -158,6 +163,18 @@ describe('createWorker', () => {
     expect(again).toMatchObject({ generatedText: drawn?.type === 'done' ? drawn.generatedText : undefined })
     expect(await sampled('18446744073709551615')).toMatchObject({ type: 'done', seed: '18446744073709551615' })
     expect(await sampled('18446744073709551616')).toMatchObject({ type: 'error', code: 'invalid_parameters' })
+  })
+
+  it('O16 is ready while its store is down, and says that it is degraded until the store is back', async () => {
+    fixture = new Fixture()
+    const { objects, store } = fixture
+    objects.head = () => Promise.reject(new ServingError('source_unavailable', 'the store failed', { reason: 'ECONNREFUSED' }))
+    worker = await fixture.start()
+    const health = () => call(`${worker?.url}/health`)
+    expect(await health()).toMatchObject({ status: 200, body: { status: 'serving', degraded: 'the store failed' } })
+    objects.head = async (key) => ({ key, size: 0, etag: '' })
+    await store.probe()
+    expect((await health()).body).toEqual({ status: 'serving' })
   })
 
   it('listens while it loads and says that it is starting', async () => {

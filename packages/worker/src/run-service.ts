@@ -19,6 +19,7 @@ import type { StopSequences } from './sampling/stop-sequences.ts'
 import { adapterArriving, errorEvent } from './step/apply-step.ts'
 import type { EventSink, Generation, SequenceAdapter, Task } from './step/sequence.ts'
 import type { Timers } from './timers.ts'
+import type { RenderedConversation } from './tokenizer/adapter-templates.ts'
 import type { Tokenizer } from './tokenizer/tokenizer.ts'
 
 export interface RunServiceDeps {
@@ -31,6 +32,8 @@ export interface RunServiceDeps {
   readonly createStops: (stops: readonly string[]) => StopSequences
   /** Compiles the grammar where it is not known yet. @throws ServingError `invalid_parameters` naming why it cannot be used */
   readonly openConstraint: (grammar: Grammar) => Promise<Constraint>
+  /** Renders a conversation with an adapter's own template. @throws ServingError `template_error`, `overloaded` */
+  readonly renderTemplate: (conversation: RenderedConversation) => Promise<string>
   /** Work space of constrained samplers, [vocab]. */
   readonly scores: Float32Array
   /** Tokens that the model knows. */
@@ -56,7 +59,7 @@ export type ServiceHealth =
  */
 export class RunService {
   readonly #deps: RunServiceDeps
-  /** Runs whose adapter is being looked up; they count as waiting. */
+  /** Runs whose conversation is being rendered or whose adapter is being looked up; they count as waiting. */
   #resolving = 0
   #nextId = 1
   #draining = false
@@ -89,6 +92,33 @@ export class RunService {
     try {
       this.#refuseIfUnable()
       const arrivedAtMs = this.#deps.clock.nowMs()
+      const { prompt } = request
+      if (prompt.kind === 'chat' && prompt.template !== undefined) {
+        const { template, messages, tools, toolPrompt, addGenerationPrompt } = prompt
+        const conversation = { template, messages, tools, toolPrompt, addGenerationPrompt }
+        void this.#beginWhenRendered(conversation, { request, sink, signal, arrivedAtMs })
+      } else this.#begin({ request, sink, signal, arrivedAtMs })
+    } catch (thrown) {
+      sink.send(errorEvent(toServingError(thrown)))
+    }
+  }
+
+  async #beginWhenRendered(conversation: RenderedConversation, arrived: Arrived): Promise<void> {
+    const { request, signal, arrivedAtMs } = arrived
+    this.#resolving += 1
+    try {
+      const rendering = this.#deps.renderTemplate(conversation)
+      const text = await this.#inTime(rendering, { signal }, renderingEnd(request, arrivedAtMs))
+      this.#begin({ ...arrived, request: { ...request, prompt: { kind: 'text', text, addSpecial: false } } })
+    } catch (thrown) {
+      arrived.sink.send(errorEvent(toServingError(thrown)))
+    } finally {
+      this.#resolved()
+    }
+  }
+
+  #begin({ request, sink, signal, arrivedAtMs }: Arrived): void {
+    try {
       const work = request.goal === 'embedding' ? this.#embedding(request) : this.#generation(request)
       const run: Run = { request, sink, signal, ...work, arrivedAtMs, ...this.#ends(request, arrivedAtMs) }
       if (request.adapter.kind === 'base' && grammarOf(run) === undefined) this.#queue(run, { kind: 'base' })
@@ -167,9 +197,13 @@ export class RunService {
       constraint?.close()
       run.sink.send(errorEvent(toServingError(thrown)))
     } finally {
-      this.#resolving -= 1
-      if (this.#resolving === 0) for (const resolve of this.#whenResolved.splice(0)) resolve()
+      this.#resolved()
     }
+  }
+
+  #resolved(): void {
+    this.#resolving -= 1
+    if (this.#resolving === 0) for (const resolve of this.#whenResolved.splice(0)) resolve()
   }
 
   async #constraintOf(run: Run): Promise<Constraint | undefined> {
@@ -217,7 +251,7 @@ export class RunService {
   }
 
   /** Waits for `work` no longer than the client stays and there is time. */
-  #inTime<T>(work: Promise<T>, { signal }: Run, { atMs, error }: TimeLimit): Promise<T> {
+  #inTime<T>(work: Promise<T>, { signal }: Pick<Run, 'signal'>, { atMs, error }: TimeLimit): Promise<T> {
     const { clock, timers } = this.#deps
     return new Promise((resolve, reject) => {
       const leave = () => reject(new ServingError('client_closed', 'the client closed the request'))
@@ -232,13 +266,16 @@ export class RunService {
   }
 }
 
-interface Run {
+interface Arrived {
   readonly request: RunRequest
   readonly sink: EventSink
   readonly signal: AbortSignal
+  readonly arrivedAtMs: number
+}
+
+interface Run extends Arrived {
   readonly promptIds: readonly number[]
   readonly task: Task
-  readonly arrivedAtMs: number
   readonly deadlineAtMs: number
   readonly arrivesByMs: number
 }
@@ -254,8 +291,16 @@ function arrivalEnd({ arrivesByMs, arrivedAtMs }: Run): TimeLimit {
 }
 
 function grammarEnd({ deadlineAtMs, request }: Run): TimeLimit {
-  const message = `the request's deadline passed after ${request.deadlineMs} ms, while its grammar was compiled`
-  return { atMs: deadlineAtMs, error: new ServingError('deadline_exceeded', message) }
+  return deadline(deadlineAtMs, request, 'its grammar was compiled')
+}
+
+function renderingEnd(request: RunRequest, arrivedAtMs: number): TimeLimit {
+  return deadline(arrivedAtMs + request.deadlineMs, request, 'its conversation was rendered')
+}
+
+function deadline(atMs: number, { deadlineMs }: RunRequest, what: string): TimeLimit {
+  const message = `the request's deadline passed after ${deadlineMs} ms, while ${what}`
+  return { atMs, error: new ServingError('deadline_exceeded', message) }
 }
 
 /** An embedding has no form to keep to. */

@@ -1,11 +1,9 @@
 import path from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { type AdapterCache, createAdapterCache, type ObjectStore } from '@quiver/cache'
-import { FolderStore } from '@quiver/cache/store'
-import { ServingError } from '@quiver/protocol'
+import { type AdapterCache, createAdapterCache } from '@quiver/cache'
+import { openObjectStore, type WatchedStore } from '@quiver/cache/store'
 import type { Engine } from './engine/engine.ts'
-import { findOperator } from './engine/onnx/operator-library.ts'
 import { createOnnxEngine, packedDtype } from './engine/onnx/onnx-engine.ts'
+import { findOperator } from './engine/onnx/operator-library.ts'
 import { type LoadedModel, openModel } from './model/model-source.ts'
 import { baseLayout } from './model/model-spec.ts'
 import { holdingTimers } from './model/sleep.ts'
@@ -20,7 +18,9 @@ export interface WorkerParts {
   createTokenizer(files: TokenizerFiles, deps: WorkerDeps): Tokenizer
   /** Reads the model's weights; they may be closed when it is done. */
   createEngine(model: LoadedModel, config: WorkerConfig, deps: WorkerDeps): Promise<Engine>
-  createCache(engine: Engine, config: WorkerConfig, deps: WorkerDeps): Promise<AdapterCache>
+  /** Any store of adapters, by its address. */
+  openStore(url: string, config: WorkerConfig, deps: WorkerDeps): Promise<WatchedStore>
+  createCache(engine: Engine, config: WorkerConfig, deps: WorkerDeps, store: WatchedStore): Promise<AdapterCache>
 }
 
 /** The real ones. */
@@ -60,13 +60,18 @@ export const defaultParts: WorkerParts = {
       },
       cacheDir: path.join(config.cacheDir, 'graphs'),
       threads: config.threads,
-      onProgress,
       operator,
+      onProgress,
       signal,
-    }),
+    })
+  },
 
-  createCache: async (engine, config, { clock, log, uniqueId }) =>
-    createAdapterCache(
+  openStore: (url, config, { clock, timers, log, uniqueId, drawSeed }) =>
+    openObjectStore(url, { s3: config.s3 ?? {} }, { clock, timers, log, uniqueId, random: () => fractionOf(drawSeed()) }),
+
+  createCache: (engine, config, deps, store) => {
+    const { clock, log, fetch, timers } = deps
+    return createAdapterCache(
       {
         layout: baseLayout(engine.model),
         dtype: packedDtype(config.dtype),
@@ -76,12 +81,23 @@ export const defaultParts: WorkerParts = {
         ramBytes: config.ramBytes,
         localRoots: config.localRoots,
       },
-      { clock, log, device: engine, store: await openStore(config.storeUrl, uniqueId) },
-    ),
+      {
+        clock,
+        log,
+        device: engine,
+        store,
+        remote: {
+          hub: config.hub,
+          buckets: { allowed: config.s3Buckets, open: (bucket) => defaultParts.openStore(`s3://${bucket}`, config, deps) },
+          fetch,
+          timers,
+        },
+      },
+    )
+  },
 }
 
-async function openStore(url: string, uniqueId: () => string): Promise<ObjectStore> {
-  const parsed = URL.parse(url)
-  if (parsed?.protocol === 'file:') return await FolderStore.open(fileURLToPath(parsed), uniqueId)
-  throw new ServingError('invalid_request', `object store ${JSON.stringify(url)} is not supported: use file:///path`)
+/** The lowest 53 bits of a seed as a number from 0 to below 1. */
+function fractionOf(seed: bigint): number {
+  return Number(BigInt.asUintN(53, seed)) / 2 ** 53
 }
