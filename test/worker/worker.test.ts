@@ -35,6 +35,7 @@ const config: WorkerConfig = {
   kernelsDir: '/nowhere',
   storeUrl: 'file:///nowhere',
   localRoots: [],
+  s3Buckets: [],
   hub: {},
   python: 'python3',
   homeDir: '/nowhere',
