@@ -14,6 +14,7 @@ export interface HarnessOptions extends FakeEngineOptions {
   /** How long a request waits for its adapter. */
   readonly arrivalMs?: number
   readonly openConstraint?: RunServiceDeps['openConstraint']
+  readonly renderTemplate?: RunServiceDeps['renderTemplate']
   /** Makes the text of every token longer. */
   readonly pad?: string
 }
@@ -39,7 +40,15 @@ export class BatchHarness {
   #nextId = 1
 
   constructor(options: HarnessOptions = {}) {
-    const { waitingLimit = 1024, arrivalMs = 60_000, inputTokens, pad, openConstraint, ...engineOptions } = options
+    const {
+      waitingLimit = 1024,
+      arrivalMs = 60_000,
+      inputTokens,
+      pad,
+      openConstraint,
+      renderTemplate,
+      ...engineOptions
+    } = options
     this.engine = new FakeEngine(engineOptions)
     this.cache = new FakeAdapterCache({ memory: this.engine, clock: this.clock })
     const tokenizer = fakeTokenizer(pad === undefined ? {} : { pad })
@@ -57,6 +66,7 @@ export class BatchHarness {
       createSampler: () => greedy(),
       createStops: (stops) => endsWith(stops),
       openConstraint: openConstraint ?? (() => Promise.reject(new Error('this harness has no grammars'))),
+      renderTemplate: renderTemplate ?? (() => Promise.reject(new Error('this harness has no templates'))),
       scores: new Float32Array(this.engine.model.vocabSize),
       vocabSize: this.engine.model.vocabSize,
       inputTokens: inputTokens ?? totalTokens - 1,

@@ -12,6 +12,7 @@ export function fakeTokenizer(options: { readonly pad?: string } = {}): Tokenize
   return {
     vocabSize: fakeVocabSize,
     eosTokenIds: [fakeEosId],
+    specialTokens: {},
     encode: (text) => Array.from(text, (character) => Math.max(0, characters.indexOf(character)) + 1),
     leastTokens: (text) => Math.ceil(Array.from(text).length / 10),
     decode: (ids, { keepSpecial = false } = {}) => ids.map((id) => textOf(id, keepSpecial)).join(''),

@@ -13,7 +13,12 @@ export const chatMessageSchema = z.looseObject({ role: z.string().min(1), conten
 export type ChatMessage = z.infer<typeof chatMessageSchema>
 
 export const promptSchema = z.discriminatedUnion('kind', [
-  z.object({ kind: z.literal('text'), text: z.string().min(1) }),
+  z.object({
+    kind: z.literal('text'),
+    text: z.string().min(1),
+    /** false: the text has all of its special tokens. Absent: the tokenizer puts the model's around it. */
+    addSpecial: z.boolean().optional(),
+  }),
   /** Nothing is put around them. */
   z.object({ kind: z.literal('tokens'), ids: z.array(z.int().nonnegative()).min(1) }),
   z.object({
@@ -24,7 +29,7 @@ export const promptSchema = z.discriminatedUnion('kind', [
     /** Introduces the tools where the template has no place for them. */
     toolPrompt: z.string().optional(),
     /** The chat template of the adapter's version, instead of the model's. Never taken from a public request. */
-    template: z.string().max(limits.chatTemplateBytes).optional(),
+    template: z.string().min(1).max(limits.chatTemplateBytes).optional(),
     /** Ends the prompt where an answer of the assistant begins. */
     addGenerationPrompt: z.boolean(),
   }),

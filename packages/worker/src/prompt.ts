@@ -89,7 +89,7 @@ function textOf(
 ): { readonly text: string; readonly addSpecial: boolean } {
   switch (prompt.kind) {
     case 'text':
-      return { text: prompt.text, addSpecial: true }
+      return { text: prompt.text, addSpecial: prompt.addSpecial ?? true }
     case 'chat':
       return { text: tokenizer.applyChatTemplate(prompt.messages, prompt), addSpecial: false }
     default:

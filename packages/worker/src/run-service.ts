@@ -18,6 +18,7 @@ import type { Sampler } from './sampling/sampler.ts'
 import type { StopSequences } from './sampling/stop-sequences.ts'
 import { adapterArriving, errorEvent } from './step/apply-step.ts'
 import type { EventSink, Generation, SequenceAdapter, Task } from './step/sequence.ts'
+import { deadlineOf, inTime, type TimeLimit } from './time-limit.ts'
 import type { Timers } from './timers.ts'
 import type { RenderedConversation } from './tokenizer/adapter-templates.ts'
 import type { Tokenizer } from './tokenizer/tokenizer.ts'
@@ -108,7 +109,7 @@ export class RunService {
     this.#resolving += 1
     try {
       const rendering = this.#deps.renderTemplate(conversation)
-      const text = await this.#inTime(rendering, { signal }, renderingEnd(request, arrivedAtMs))
+      const text = await inTime(rendering, signal, deadlineOf(request, arrivedAtMs, 'its conversation was rendered'), this.#deps)
       this.#begin({ ...arrived, request: { ...request, prompt: { kind: 'text', text, addSpecial: false } } })
     } catch (thrown) {
       arrived.sink.send(errorEvent(toServingError(thrown)))
@@ -189,7 +190,9 @@ export class RunService {
       const ready = constraint === undefined ? run : this.#constrained(run, constraint)
       const { adapter } = run.request
       const identity =
-        adapter.kind === 'base' ? undefined : await this.#inTime(this.#deps.cache.resolve(adapter), run, arrivalEnd(run))
+        adapter.kind === 'base'
+          ? undefined
+          : await inTime(this.#deps.cache.resolve(adapter), run.signal, arrivalEnd(run), this.#deps)
       // From here to the queue nothing is awaited: the lease has an owner before anything else can happen.
       const lease = identity === undefined ? undefined : this.#deps.cache.lease(identity)
       this.#queue(ready, lease === undefined ? { kind: 'base' } : { kind: 'adapter', lease })
@@ -211,7 +214,7 @@ export class RunService {
     if (grammar === undefined) return undefined
     const opening = this.#deps.openConstraint(grammar)
     try {
-      return await this.#inTime(opening, run, grammarEnd(run))
+      return await inTime(opening, run.signal, deadlineOf(run.request, run.arrivedAtMs, 'its grammar was compiled'), this.#deps)
     } catch (thrown) {
       // Nobody takes over what comes too late.
       opening.then(
@@ -249,21 +252,6 @@ export class RunService {
     if (signal.aborted) this.#deps.loop.cancel(id)
     else signal.addEventListener('abort', () => this.#deps.loop.cancel(id), { once: true })
   }
-
-  /** Waits for `work` no longer than the client stays and there is time. */
-  #inTime<T>(work: Promise<T>, { signal }: Pick<Run, 'signal'>, { atMs, error }: TimeLimit): Promise<T> {
-    const { clock, timers } = this.#deps
-    return new Promise((resolve, reject) => {
-      const leave = () => reject(new ServingError('client_closed', 'the client closed the request'))
-      const callOff = timers.after(Math.max(0, atMs - clock.nowMs()), () => reject(error))
-      signal.addEventListener('abort', leave, { once: true })
-      if (signal.aborted) leave()
-      work.then(resolve, reject).finally(() => {
-        callOff()
-        signal.removeEventListener('abort', leave)
-      })
-    })
-  }
 }
 
 interface Arrived {
@@ -280,27 +268,8 @@ interface Run extends Arrived {
   readonly arrivesByMs: number
 }
 
-/** Until when something is waited for, and what is answered then. */
-interface TimeLimit {
-  readonly atMs: number
-  readonly error: ServingError
-}
-
 function arrivalEnd({ arrivesByMs, arrivedAtMs }: Run): TimeLimit {
   return { atMs: arrivesByMs, error: adapterArriving('the adapter', arrivesByMs - arrivedAtMs) }
-}
-
-function grammarEnd({ deadlineAtMs, request }: Run): TimeLimit {
-  return deadline(deadlineAtMs, request, 'its grammar was compiled')
-}
-
-function renderingEnd(request: RunRequest, arrivedAtMs: number): TimeLimit {
-  return deadline(arrivedAtMs + request.deadlineMs, request, 'its conversation was rendered')
-}
-
-function deadline(atMs: number, { deadlineMs }: RunRequest, what: string): TimeLimit {
-  const message = `the request's deadline passed after ${deadlineMs} ms, while ${what}`
-  return { atMs, error: new ServingError('deadline_exceeded', message) }
 }
 
 /** An embedding has no form to keep to. */

@@ -37,6 +37,7 @@ export function createTokenizer(files: TokenizerFiles, deps: TokenizerDeps): Tok
   return {
     vocabSize: tokens.vocabSize,
     eosTokenIds: eosTokenIds(files, specialTokens, description),
+    specialTokens,
     encode,
     tokenize: (text, { addSpecial = true } = {}) => {
       const inside = textTokens(text, encode(text, { addSpecial: false }), tokens)

@@ -4,6 +4,8 @@ import type { ChatMessage, TextToken } from '@quiver/protocol'
 export interface Tokenizer {
   readonly vocabSize: number
   readonly eosTokenIds: readonly number[]
+  /** `bos_token`, `eos_token` and their like, as text. */
+  readonly specialTokens: Readonly<Record<string, string>>
   /**
    * Encodes a prompt as it stands: text of special tokens becomes those tokens; a BOS is added only where the model's own
    * tokenizer does, and with `addSpecial: false` (a rendered chat template, which writes its own) not at all.
