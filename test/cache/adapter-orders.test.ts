@@ -212,6 +212,24 @@ describe('an adapter that fails by its own fault', () => {
   })
 })
 
+it('W09: suspects that wait for each other hold up nobody else', async () => {
+  const before = await cacheUnderTest()
+  const suspects = await Promise.all(Array.from({ length: 20 }, (_, index) => before.register(index + 1)))
+  await before.cache.close()
+  for (const { digest } of suspects) await writeFile(join(before.cacheDir, 'attempts', `${digest}.load.4194999`), '')
+  const under = await cacheUnderTest({ cacheDir: before.cacheDir })
+  for (let alpha = 1; alpha <= 20; alpha += 1) await under.register(alpha)
+  const other = await under.register(99)
+  const gate = Promise.withResolvers<void>()
+  under.store.onGet = async (key) => (key.includes(other.digest) ? undefined : await gate.promise)
+  const leases = suspects.map((identity) => under.cache.lease(identity))
+  await under.cache.prefetch(other, signal)
+  expect(under.store.gets.length).toBeLessThan(5)
+  gate.resolve()
+  await Promise.all(leases.map((lease) => lease.ready.finally(() => lease.release())))
+  expect(under.cache.activity()).toMatchObject({ arrived: { origin: 21 }, failedLoads: 0 })
+})
+
 describe('what the cache counts', () => {
   it('is where requests found their adapter, and where loads came from', async () => {
     const under = await cacheUnderTest()

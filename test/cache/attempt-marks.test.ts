@@ -1,6 +1,7 @@
 import * as files from 'node:fs/promises'
 import { readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { AdapterDigest } from '@quiver/protocol'
 import { describe, expect, it } from 'vitest'
 import { AttemptMarks, type MarkFiles } from '../../packages/cache/src/attempt-marks.ts'
 import { digestFor } from '../support/packed-adapters.ts'
@@ -30,8 +31,8 @@ describe('attempt marks', () => {
     const { marks } = await open(folder)
     const seen: string[][] = []
     const look = async (): Promise<void> => void seen.push(await readdir(folder))
-    await marks.guard(a, 'load', signal, look)
-    await expect(marks.guard(b, 'place', signal, async () => Promise.reject(new Error('no room')))).rejects.toThrow('no room')
+    await marks.guard(a, 'load', look)
+    await expect(marks.guard(b, 'place', async () => Promise.reject(new Error('no room')))).rejects.toThrow('no room')
     expect(seen).toEqual([[`${a}.load.${process.pid}`]])
     expect(await readdir(folder)).toEqual([])
   })
@@ -44,8 +45,8 @@ describe('attempt marks', () => {
       await files.writeFile(...args)
     }
     const { marks } = await open(folder, { writeFile: writeMark })
-    for (let i = 0; i < 3; i += 1) await marks.guard(a, 'load', signal, async () => i)
-    await marks.guard(a, 'place', signal, async () => {})
+    for (let i = 0; i < 3; i += 1) await marks.guard(a, 'load', async () => i)
+    await marks.guard(a, 'place', async () => {})
     expect(writes).toBe(2)
   })
 
@@ -58,9 +59,9 @@ describe('attempt marks', () => {
     const { marks } = await open(folder)
     expect([marks.crashesOf(a), marks.crashesOf(b), marks.suspects]).toEqual([2, 0, new Set([a])])
     // Into a slot it came; that it loads is not shown by that.
-    await marks.guard(a, 'place', signal, async () => {})
+    await marks.guard(a, 'place', async () => {})
     expect((await open(folder)).marks.crashesOf(a)).toBe(2)
-    await marks.guard(a, 'load', signal, async () => {})
+    await marks.guard(a, 'load', async () => {})
     expect([marks.crashesOf(a), (await open(folder)).marks.crashesOf(a), await readdir(folder)]).toEqual([0, 0, []])
   })
 
@@ -83,8 +84,9 @@ describe('attempt marks', () => {
       begun.push(name)
       if (name === 'a') await gate.promise
     }
-    const [first, second] = [marks.guard(a, 'load', signal, work('a')), marks.guard(b, 'load', signal, work('b'))]
-    await marks.guard(digestFor('c'), 'load', signal, work('c'))
+    const inTurn = (digest: AdapterDigest, name: string) => marks.inTurn(digest, 'load', signal, work(name))
+    const [first, second] = [inTurn(a, 'a'), inTurn(b, 'b')]
+    await inTurn(digestFor('c'), 'c')
     expect(begun.toSorted()).toEqual(['a', 'c'])
     gate.resolve()
     await Promise.all([first, second])
@@ -106,7 +108,7 @@ describe('attempt marks', () => {
       throw Object.assign(new Error('EROFS'), { code: 'EROFS' })
     }
     const { marks, logged } = await open(folder, { writeFile: fails })
-    for (const digest of [a, b]) expect(await marks.guard(digest, 'load', signal, async () => 'served')).toBe('served')
+    for (const digest of [a, b]) expect(await marks.guard(digest, 'load', async () => 'served')).toBe('served')
     expect(logged).toEqual(['warn: crashes of the loader cannot be counted'])
   })
 

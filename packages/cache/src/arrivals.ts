@@ -94,8 +94,9 @@ export class Arrivals {
     const { marks, loader } = this.#deps
     const load = (): Promise<Loaded> => this.#timed(() => loader.load(digest, recipe, signal))
     try {
-      const marked = (): Promise<Loaded> => marks.guard(digest, 'load', signal, load)
-      return (await this.#attempt(digest, signal, () => gate.run(signal, marked))).adapter
+      const marked = (): Promise<Loaded> => marks.guard(digest, 'load', load)
+      const inTurn = (): Promise<Loaded> => marks.inTurn(digest, 'load', signal, () => gate.run(signal, marked))
+      return (await this.#attempt(digest, signal, inTurn)).adapter
     } finally {
       // A newer flight of this digest may have begun since this one was aborted.
       if (this.#startedAtMs.get(digest) === arrival) this.#startedAtMs.delete(digest)

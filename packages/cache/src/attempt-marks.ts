@@ -71,12 +71,18 @@ export class AttemptMarks {
     return new Set(Array.from(this.#crashes.keys(), (key) => parseAdapterDigest(key.slice(0, key.indexOf('.')))))
   }
 
-  /** Runs `work` under a mark. Rejects as `work` does, or with the signal's reason while a suspect waits for its turn. */
-  async guard<T>(digest: AdapterDigest, phase: AttemptPhase, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  /**
+   * Runs `work` when no other suspect is under way, at once for whom nothing is held against. To be entered before any other queue,
+   * so that suspects take nobody's place in it. Rejects as `work` does, or with the signal's reason while it waits.
+   */
+  async inTurn<T>(digest: AdapterDigest, phase: AttemptPhase, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    return this.#crashes.has(keyOf(digest, phase)) ? await this.#oneSuspect.run(signal, work) : await work()
+  }
+
+  /** Runs `work` under a mark, which an adapter that has come through before does not need. Rejects as `work` does. */
+  async guard<T>(digest: AdapterDigest, phase: AttemptPhase, work: () => Promise<T>): Promise<T> {
     const key = keyOf(digest, phase)
-    if (this.#proven.get(key)) return await work()
-    const marked = async (): Promise<T> => await this.#marked(key, work)
-    return this.#crashes.has(key) ? await this.#oneSuspect.run(signal, marked) : await marked()
+    return this.#proven.get(key) ? await work() : await this.#marked(key, work)
   }
 
   /** Forgets the crashes of an adapter. */

@@ -87,7 +87,9 @@ export class TieredCache implements AdapterCache {
       slots: device.slots,
       clearSlot: (slot: SlotIndex): void => device.clearSlot(slot),
       loadAdapter: (slot: SlotIndex, packed: PackedAdapter): Promise<void> =>
-        marks.guard(packed.digest, 'place', this.#closing.signal, () => device.loadAdapter(slot, packed)),
+        marks.inTurn(packed.digest, 'place', this.#closing.signal, () =>
+          marks.guard(packed.digest, 'place', () => device.loadAdapter(slot, packed)),
+        ),
     }
     this.device = new DeviceSlots({
       memory,
