@@ -1,5 +1,5 @@
 /** The files of an adapter's folder, wherever the folder is, and what is said when they are not as they must be. */
-import { ServingError } from '@quiver/protocol'
+import { limits, ServingError } from '@quiver/protocol'
 import { MAX_CONFIG_BYTES } from '../format/adapter-config.ts'
 import { adapterInvalid } from '../format/adapter-problem.ts'
 import type { OriginLimits } from './origin.ts'
@@ -14,7 +14,8 @@ export const adapterFileNames = {
 /** Looked for by name alone, to say why there are no weights; never opened. */
 export const otherWeightsNames = { pickle: 'adapter_model.bin', shards: 'adapter_model.safetensors.index.json' } as const
 
-export const MAX_CHAT_TEMPLATE_BYTES = 64 * 1024
+/** As many bytes as a run may carry characters, so that what is registered can be sent. */
+export const MAX_CHAT_TEMPLATE_BYTES = limits.chatTemplateBytes
 
 /**
  * Why an adapter without one of its two files is refused.
