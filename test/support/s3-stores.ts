@@ -12,14 +12,13 @@ const realTimers = {
 
 /** An S3Store for a test: `where.endpoint` may be a proxy's. Its connections end with the test. */
 export function s3StoreAt(
-  where: Pick<S3Access, 'endpoint' | 'region' | 'writer'> & { readonly bucket: string },
-  options: S3StoreOptions & { readonly prefix?: string } = {},
+  where: Pick<S3Access, 'endpoint' | 'region' | 'writer'> & { readonly bucket: string; readonly prefix?: string },
+  options: S3StoreOptions = {},
 ): S3Store {
-  const { prefix = '', ...given } = options
-  const { endpoint, region, writer, bucket } = where
+  const { endpoint, region, writer, bucket, prefix = '' } = where
   const store = new S3Store(
     `s3://${bucket}/${prefix}`,
-    { endpoint, region, credentials: async () => writer, ...given },
+    { endpoint, region, credentials: async () => writer, ...options },
     { clock: { nowMs: () => performance.now() }, timers: realTimers, random: Math.random, uniqueId: randomUUID },
   )
   onTestFinished(() => store.close())

@@ -15,6 +15,17 @@ export async function sharedS3(): Promise<S3Access> {
   return (await response.json()) as S3Access
 }
 
+/** An empty folder in a bucket that all tests share: at once there, where a fresh bucket costs the server 0.2 s. */
+export async function freshFolder(): Promise<S3Bucket & { readonly prefix: string }> {
+  const access = await sharedS3()
+  const client = s3ClientOf(access)
+  await client.send(new CreateBucketCommand({ Bucket: 'shared' })).catch((error: Error) => {
+    if (!error.name.startsWith('BucketAlready')) throw error
+  })
+  client.destroy()
+  return { ...access, bucket: 'shared', prefix: `test-${randomBytes(8).toString('hex')}` }
+}
+
 /** A fresh bucket on the shared server. It goes away with the test that asked for it. */
 export async function freshBucket(): Promise<S3Bucket> {
   const access = await sharedS3()

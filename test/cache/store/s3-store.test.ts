@@ -6,7 +6,7 @@ import { ManualClock } from '../../support/manual-clock.ts'
 import { refusal } from '../../support/refusal.ts'
 import { s3ClientOf } from '../../support/s3-server.ts'
 import { s3StoreAt } from '../../support/s3-stores.ts'
-import { freshBucket, type S3Bucket } from '../../support/shared-s3.ts'
+import { freshBucket, freshFolder, type S3Bucket } from '../../support/shared-s3.ts'
 import { describeObjectStore } from './object-store-conformance.ts'
 
 const text = (value: string): Uint8Array => new TextEncoder().encode(value)
@@ -26,16 +26,12 @@ function clientOf(bucket: S3Bucket) {
 }
 
 // The server of the tests lists folder by folder, as its files lie. Pages of two, so that every listing has several.
-describeObjectStore(
-  'a prefix of a bucket',
-  async () => s3StoreAt(await freshBucket(), { prefix: 'some/where', pageKeys: 2 }),
-  'folders',
-)
+describeObjectStore('a prefix of a bucket', async () => s3StoreAt(await freshFolder(), { pageKeys: 2 }), 'folders')
 
 describe('an S3 store', () => {
   it('keeps what is below its prefix and sees nothing else', async () => {
     const bucket = await freshBucket()
-    const [whole, part] = [s3StoreAt(bucket), s3StoreAt(bucket, { prefix: 'a' })]
+    const [whole, part] = [s3StoreAt(bucket), s3StoreAt({ ...bucket, prefix: 'a' })]
     await whole.put('a/k', text('in'))
     await whole.put('a-b/k', text('out'))
     expect(read((await part.get('k')).bytes)).toBe('in')

@@ -11,6 +11,9 @@ export interface TimeLimits {
   readonly bytesPerWindow: number
 }
 
+/** However slow a window may be. */
+const MAX_SEND_MS = 3_600_000
+
 /** 32 KiB per second at the least. */
 export const defaultTimeLimits: TimeLimits = { connectMs: 3_000, answerMs: 15_000, windowMs: 5_000, bytesPerWindow: 160 * 1024 }
 
@@ -37,7 +40,7 @@ export class AttemptLimits {
     this.#timers = timers
     this.#limits = limits
     this.#outer = signal
-    const sendMs = (sendBytes / limits.bytesPerWindow) * limits.windowMs
+    const sendMs = Math.min(MAX_SEND_MS, Math.ceil(sendBytes / limits.bytesPerWindow) * limits.windowMs)
     this.#cancel = timers.after(limits.answerMs + sendMs, () => this.#fail(`no answer within ${limits.answerMs + sendMs} ms`))
     if (signal?.aborted) this.#controller.abort()
     else signal?.addEventListener('abort', this.#onAbort, { once: true })

@@ -50,15 +50,21 @@ export function judge(thrown: unknown): Judgement {
     return { status, reason: name === 'Unknown' ? `status ${status}` : name, isTransient, isExpired }
   }
   const name = thrown instanceof Error ? thrown.name : 'unknown'
-  const code = thrown instanceof Error && 'code' in thrown ? String(thrown.code) : name
   // Without keys, nothing goes out at all. What else is no answer of the store is the network's doing, or an answer cut off.
   const isTransient = name !== 'CredentialsProviderError' && !(thrown instanceof ServingError)
   return {
     status: statusOf(thrown),
-    reason: thrown instanceof FaultyAnswer ? thrown.message : code,
+    reason: reasonOf(thrown),
     isTransient,
     isExpired: false,
   }
+}
+
+function reasonOf(thrown: unknown): string {
+  if (!(thrown instanceof Error)) return String(thrown)
+  if ('code' in thrown && typeof thrown.code === 'string') return thrown.code
+  // A plain error and our own have nothing but their message.
+  return thrown.name === 'Error' || thrown instanceof FaultyAnswer ? thrown.message.slice(0, 200) : thrown.name
 }
 
 /** An answer that cannot be read at all is thrown as whatever the reader failed with, with the status beside it. */
