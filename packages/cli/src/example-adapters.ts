@@ -37,6 +37,7 @@ export async function publishExamples(
         weights: new Uint8Array(weights),
         layout,
         maxRank: limits.maxRank,
+        source: { type: 'example', path: name },
       }
       await publishUnlessThere(publication, deps)
     }
