@@ -22,3 +22,21 @@ test('watermark reaches the worker, for greedy and for sampled texts, and only w
     [false, undefined],
   ])
 })
+
+test('apply_chat_template makes a conversation of the inputs, and nothing else does', async () => {
+  await generate({ apply_chat_template: true, adapter_id: 'text-to-sql' })
+  await generate({ apply_chat_template: false })
+  expect(under.worker.requests.map(({ prompt }) => prompt)).toEqual([
+    { kind: 'chat', messages: [{ role: 'user', content: 'Hi' }], addGenerationPrompt: true },
+    { kind: 'text', text: 'Hi' },
+  ])
+})
+
+test('what a template refuses is told as LoRAX does', async () => {
+  under.worker.script = (run) => {
+    run.send({ type: 'error', code: 'template_error', message: 'Failed applying chat template to inputs: no' })
+    run.end()
+  }
+  const { status, json } = await generate({ apply_chat_template: true })
+  expect([status, json]).toEqual([422, { error: 'Failed applying chat template to inputs: no', error_type: 'template_error' }])
+})

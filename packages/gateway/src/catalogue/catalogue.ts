@@ -19,13 +19,21 @@ const PROBLEMS_LOGGED = 20
 /** Each round somebody's change succeeds, so that this many must be made at once for one to give up. */
 const CHANGE_ATTEMPTS = 100
 
+/** The version that a request's words mean. */
+export interface ResolvedAdapter {
+  readonly name: AdapterName
+  readonly digest: AdapterDigest
+  /** The version's own, for conversations; absent: the base model's. */
+  readonly chatTemplate?: string | undefined
+}
+
 /** The part of the catalogue that one tenant may know of. */
 export interface CatalogueView {
   /**
    * As `Catalogue.resolve`. A private adapter of another tenant is one that does not exist.
    * @param user who is answered, for canaries
    */
-  resolve(text: string, user?: string): { readonly name: AdapterName; readonly digest: AdapterDigest }
+  resolve(text: string, user?: string): ResolvedAdapter
   /** What the name alone means, canary aside. */
   latest(name: string): Manifest | undefined
   /** Ascending by code unit. */
@@ -104,8 +112,8 @@ export class Catalogue {
    * name's record cannot be read
    */
   resolve(text: string, viewer: Viewer = {}, user?: string): ReturnType<CatalogueView['resolve']> {
-    const { name, digest } = this.find(text, viewer, user).manifest
-    return { name, digest }
+    const { name, digest, chatTemplate } = this.find(text, viewer, user).manifest
+    return { name, digest, ...(chatTemplate === undefined ? {} : { chatTemplate }) }
   }
 
   /** As `resolve`, with everything that is known of the version. */

@@ -1,7 +1,7 @@
 import { parseBucketPlace, parseHubReference } from '@quiver/cache/origin'
 import { hubTokenSchema, type MemberRef, ServingError } from '@quiver/protocol'
 import { parseAdapterReference } from '../catalogue/adapter-reference.ts'
-import type { CatalogueView } from '../catalogue/catalogue.ts'
+import type { CatalogueView, ResolvedAdapter } from '../catalogue/catalogue.ts'
 import type { GenerateParameters } from './generate-schema.ts'
 
 /** Where a request's adapter comes from: this server's catalogue, a folder beside the worker, the hub, a bucket, or a place that is not offered. */
@@ -68,7 +68,7 @@ export function namedRef(id: string, parameters: GenerateParameters, catalogue: 
   const source = adapterSource(parameters)
   switch (source) {
     case 'store':
-      return { kind: 'registered', ...catalogue.resolve(id) }
+      return registeredRef(catalogue.resolve(id))
     case 'local':
       return { kind: 'local', path: id }
     case 's3':
@@ -90,6 +90,11 @@ export function namedRef(id: string, parameters: GenerateParameters, catalogue: 
           "catalogue without adapter_source, or say 'hub', 's3' or 'local'",
       )
   }
+}
+
+/** What the worker is told of a version: not its template, which goes with the prompt. */
+export function registeredRef({ name, digest }: ResolvedAdapter): MemberRef {
+  return { kind: 'registered', name, digest }
 }
 
 function hubTokenOf({ api_token }: GenerateParameters): string | undefined {

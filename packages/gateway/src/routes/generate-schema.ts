@@ -60,7 +60,7 @@ export const parametersSchema = z.object(
     top_n_tokens: unsigned.nullish().describe('The same as TGI answers it, in `top_tokens`; at most 32.'),
     apply_chat_template: flag
       .nullish()
-      .describe('Takes `inputs` as the message of a user and renders it as the model was taught.'),
+      .describe('Takes `inputs` as the message of a user and renders it with the chat template of the adapter or the model.'),
     response_format: responseFormatSchema.nullish().describe('The form that the answer must have.'),
     grammar: tgiGrammarSchema.nullish().describe('The same in the words of TGI; at most one of the two.'),
   },

@@ -1,7 +1,7 @@
-import type { AdapterRef, RunRequest, SamplingParameters } from '@quiver/protocol'
+import type { AdapterRef, Prompt, RunRequest, SamplingParameters } from '@quiver/protocol'
 import { anyone } from '../auth/guard.ts'
 import type { CatalogueView } from '../catalogue/catalogue.ts'
-import { isAdapterNamed, namedRef } from './adapter-source.ts'
+import { adapterSource, isAdapterNamed, namedRef, registeredRef } from './adapter-source.ts'
 import { stopSequences } from './generate-checks.ts'
 import type { GenerateBody, GenerateParameters } from './generate-schema.ts'
 import { mergedRef } from './merged-adapters.ts'
@@ -24,16 +24,17 @@ export interface RunContext {
 
 /**
  * Says a checked request in the words of the worker.
+ * @param prompt instead of what the body's `inputs` are; a conversation is rendered with the adapter's own template where it has one
  * @throws ServingError `adapter_not_found`, `adapter_unavailable`
  */
-export function toRunRequest(body: GenerateBody, context: RunContext): RunRequest {
+export function toRunRequest(body: GenerateBody, context: RunContext, prompt: Prompt = promptOf(body)): RunRequest {
   const { parameters } = body
+  const { adapter, template } = chosenAdapter(parameters, forUser(context))
   return {
     requestId: context.requestId,
     tenant: context.tenant,
-    adapter: adapterRef(parameters, forUser(context)),
-    // A lone surrogate is not text; tokenizers and UTF-8 take the replacement character for it.
-    prompt: { kind: 'text', text: body.inputs.toWellFormed() },
+    adapter,
+    prompt: prompt.kind === 'chat' && template !== undefined ? { ...prompt, template } : prompt,
     sampling: samplingParameters(parameters, context),
     ...given('maxNewTokens', parameters.max_new_tokens),
     stop: [...stopSequences(parameters)],
@@ -44,6 +45,13 @@ export function toRunRequest(body: GenerateBody, context: RunContext): RunReques
     alternatives: Math.max(parameters.return_k_alternatives ?? 0, parameters.top_n_tokens ?? 0),
     deadlineMs: context.deadlineMs,
   }
+}
+
+function promptOf({ inputs, parameters }: GenerateBody): Prompt {
+  // A lone surrogate is not text; tokenizers and UTF-8 take the replacement character for it.
+  const text = inputs.toWellFormed()
+  if (parameters.apply_chat_template !== true) return { kind: 'text', text }
+  return { kind: 'chat', messages: [{ role: 'user', content: text }], addGenerationPrompt: true }
 }
 
 /** The same request for another draw of its own. */
@@ -90,11 +98,18 @@ function samplingParameters(p: GenerateParameters, context: RunContext): Samplin
   }
 }
 
-function adapterRef(parameters: GenerateParameters, catalogue: RunContext['catalogue']): AdapterRef {
+/** @returns also the chat template of a registered adapter that has one of its own; a merge of several has the base model's */
+function chosenAdapter(
+  parameters: GenerateParameters,
+  catalogue: RunContext['catalogue'],
+): { readonly adapter: AdapterRef; readonly template?: string | undefined } {
   const refOf = (id: string) => namedRef(id, parameters, catalogue)
   const { merged_adapters } = parameters
-  if (merged_adapters !== null && merged_adapters !== undefined) return mergedRef(merged_adapters, refOf)
-  return isAdapterNamed(parameters) ? refOf(parameters.adapter_id) : { kind: 'base' }
+  if (merged_adapters !== null && merged_adapters !== undefined) return { adapter: mergedRef(merged_adapters, refOf) }
+  if (!isAdapterNamed(parameters)) return { adapter: { kind: 'base' } }
+  if (adapterSource(parameters) !== 'store') return { adapter: refOf(parameters.adapter_id) }
+  const found = catalogue.resolve(parameters.adapter_id)
+  return { adapter: registeredRef(found), template: found.chatTemplate }
 }
 
 /** `{ [name]: value }`, or nothing for null and undefined: an absent field switches its rule off. */

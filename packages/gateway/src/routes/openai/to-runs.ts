@@ -39,11 +39,10 @@ export function toRuns(
     runChecks(checksOf[prompt.kind], body, { inputTokens: info.limits.inputTokens, ...context.clientLimits })
     return Array.from({ length: request.runs }, (_, index) => {
       const seed = context.seed === undefined ? undefined : String((BigInt(context.seed) + BigInt(index)) % SEEDS)
-      const run = toRunRequest(body, { ...context, seed, user: request.user })
+      const run = toRunRequest(body, { ...context, seed, user: request.user }, prompt)
       const isBiased = Object.keys(request.logitBias).length > 0
       return {
         ...run,
-        prompt,
         ...(request.toolUse?.grammar === undefined ? {} : { grammar: request.toolUse.grammar }),
         sampling: isBiased ? { ...run.sampling, logitBias: { ...request.logitBias } } : run.sampling,
         prefillDetails: request.echo && request.logprobs !== undefined,
