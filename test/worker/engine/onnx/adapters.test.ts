@@ -8,7 +8,9 @@ import {
   stepLogprobs,
   stepRows,
   type TestSequence,
+  testCapacity,
 } from '../../../support/engine-under-test.ts'
+import { NEEDS_COMPILER, operatorUnderTest } from '../../../support/operator-under-test.ts'
 import { type RandomAdapter, randomAdapter } from '../../../support/random-adapter.ts'
 import { tinyModel } from '../../../support/tiny-models.ts'
 
@@ -17,11 +19,20 @@ const TOLERANCE = 2e-3
 const PROMPT = [3, 17, 42, 99, 5, 120, 7, 64]
 const ATTENTION = ['q_proj', 'k_proj', 'v_proj', 'o_proj'] as const
 
-describe.each(['llama-fp32-tied', 'qwen2-bf16', 'qwen3-bf16'])('adapters on %s', (name) => {
+const operator = await operatorUnderTest()
+test.runIf(operator === undefined)(`adapters by our own operator: ${NEEDS_COMPILER}`, ({ skip }) => skip())
+
+const models = ['llama-fp32-tied', 'qwen2-bf16', 'qwen3-bf16']
+const ways = [
+  ...models.map((name) => ({ name, by: 'standard operators', library: undefined })),
+  ...(operator === undefined ? [] : models.map((name) => ({ name, by: 'our own operator', library: operator }))),
+]
+
+describe.each(ways)('adapters on $name by $by', ({ name, library }) => {
   let opened: EngineUnderTest
   let adapters: RandomAdapter[]
   beforeAll(async () => {
-    opened = await openTestEngine(tinyModel(name))
+    opened = await openTestEngine(tinyModel(name), 'fp32', testCapacity, library)
     const layout = baseLayout(opened.engine.model)
     adapters = [
       randomAdapter(layout, { seed: 1, rank: 8 }),
