@@ -2,6 +2,8 @@ import { configDefaults, defineConfig } from 'vitest/config'
 
 /** What starts whole servers, and takes both cores of a small machine for itself. */
 const whole = ['test/{e2e,conformance,fault}/**/*.test.ts']
+/** What first has to build its servers for minutes; not part of `npm test`. */
+const slow = ['test/slow/**/*.test.ts']
 
 export default defineConfig({
   test: {
@@ -13,7 +15,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: [...configDefaults.exclude, ...whole],
+          exclude: [...configDefaults.exclude, ...whole, ...slow],
           testTimeout: 60_000,
           hookTimeout: 120_000,
           // Two cores: a test file that runs an engine uses both.
@@ -32,6 +34,10 @@ export default defineConfig({
           sequence: { groupOrder: 1 },
           fileParallelism: false,
         },
+      },
+      {
+        extends: true,
+        test: { name: 'slow', include: slow, testTimeout: 120_000, hookTimeout: 1_500_000, fileParallelism: false },
       },
     ],
   },

@@ -29,7 +29,7 @@ export async function pythonWith(requirements: string): Promise<string> {
     )
   if (await isReady()) return python
   await mkdir(join(root, '.venv'), { recursive: true })
-  await withLock(join(root, '.venv', `${name}.lock`), async () => {
+  await withInstallLock(join(root, '.venv', `${name}.lock`), async () => {
     if (await isReady()) return
     // Made in its final place, since an environment has its own path inside; complete only with the mark.
     await rm(folder, { recursive: true, force: true })
@@ -43,8 +43,8 @@ export async function pythonWith(requirements: string): Promise<string> {
   return python
 }
 
-/** Test files run at once; one of them makes the environment, the others wait. A lock whose holder has died is broken. */
-async function withLock(lock: string, action: () => Promise<void>): Promise<void> {
+/** Test files run at once; one of them installs, the others wait. A lock whose holder has died is broken. */
+export async function withInstallLock(lock: string, action: () => Promise<void>): Promise<void> {
   for (const begun = performance.now(); ; ) {
     try {
       await mkdir(lock)
@@ -53,7 +53,9 @@ async function withLock(lock: string, action: () => Promise<void>): Promise<void
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
       const holder = Number(await readFile(join(lock, 'pid'), 'utf8').catch(() => 'NaN'))
       const isDead = !Number.isNaN(holder) && !isRunning(holder)
-      if (isDead || performance.now() - begun > LOCK_STALE_MS) await rm(lock, { recursive: true, force: true })
+      // A holder that has not written its name yet may have died before it could.
+      const isNobodys = Number.isNaN(holder) && performance.now() - begun > LOCK_STALE_MS
+      if (isDead || isNobodys) await rm(lock, { recursive: true, force: true })
       else await new Promise((resolve) => setTimeout(resolve, 200))
     }
   }
