@@ -1,5 +1,6 @@
 import type { Bench } from './bench.ts'
 import { engineBench } from './engine/engine-bench.ts'
+import { opsBench } from './ops/ops-bench.ts'
 
 /** Every bench by its name, in the order of docs/benchmarks.md. */
-export const benches: ReadonlyMap<string, Bench> = new Map([engineBench].map((bench) => [bench.name, bench]))
+export const benches: ReadonlyMap<string, Bench> = new Map([engineBench, opsBench].map((bench) => [bench.name, bench]))

@@ -1,18 +1,21 @@
 import { randomUUID } from 'node:crypto'
 import path from 'node:path'
-import type { Dtype } from '@quiver/protocol'
+import type { Dtype, LoraMode } from '@quiver/protocol'
 import type { Engine } from '../../packages/worker/src/engine/engine.ts'
 import { createOnnxEngine } from '../../packages/worker/src/engine/onnx/onnx-engine.ts'
 import { type LoadedModel, openModel } from '../../packages/worker/src/model/model-source.ts'
 import { createProcessRunner } from '../../packages/worker/src/model/process-runner.ts'
 import { holdingTimers } from '../../packages/worker/src/model/sleep.ts'
 import type { BenchContext } from '../bench.ts'
+import { benchOperator } from '../shared/bench-operator.ts'
 
 export interface EngineShape {
   readonly dtype: Dtype
   readonly slots: number
   readonly maxRank: number
   readonly sequences: number
+  /** What applies adapters, where it is not what the settings say. */
+  readonly lora?: LoraMode
 }
 
 /** What a worker with the default settings has. */
@@ -54,6 +57,7 @@ export async function openEngine(
   shape: EngineShape,
 ): Promise<{ engine: Engine; model: LoadedModel; close(): Promise<void> }> {
   const { config, cleanUp, progress } = context
+  const operator = await benchOperator(context, shape.lora ?? config.lora)
   const model = await openBenchModel(context)
   try {
     const engine = await createOnnxEngine({
@@ -68,6 +72,7 @@ export async function openEngine(
       },
       cacheDir: path.join(config.cache, 'graphs'),
       threads: config.threads,
+      operator,
       onProgress: ({ phase, label, done }) => {
         if (done === 0 && phase === 'convert') progress(`${phase} ${label} to ${shape.dtype}`)
       },
