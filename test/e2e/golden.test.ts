@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import { eventsOf, post as postAny } from '../support/gateway-under-test.ts'
 import { type GoldenCase, goldenCases } from '../support/golden.ts'
+import { NEEDS_COMPILER, operatorUnderTest } from '../support/operator-under-test.ts'
 import { type QuiverServer, startQuiver } from '../support/quiver-server.ts'
 
 const tokenSchema = z.object({ id: z.int(), text: z.string(), logprob: z.number() })
@@ -40,10 +41,23 @@ const whole = async (url: string, golden: GoldenCase) =>
 const streamed = async (url: string, golden: GoldenCase) =>
   eventsOf(await post(url, '/generate_stream', golden, {})).map((event) => eventSchema.parse(event))
 
-describe.each(['fp32', 'int8'] as const)('%s', (dtype) => {
+const operator = await operatorUnderTest()
+test.runIf(operator === undefined)(`by our own operator: ${NEEDS_COMPILER}`, ({ skip }) => skip())
+const ways = [
+  { dtype: 'fp32', lora: 'standard' },
+  { dtype: 'int8', lora: 'standard' },
+  ...(operator === undefined
+    ? []
+    : ([
+        { dtype: 'fp32', lora: 'operator' },
+        { dtype: 'int8', lora: 'operator' },
+      ] as const)),
+] as const
+
+describe.each(ways)('$dtype, adapters by $lora', ({ dtype, lora }) => {
   let server: QuiverServer
   beforeAll(async () => {
-    server = await startQuiver({ env: { QUIVER_DTYPE: dtype } })
+    server = await startQuiver({ env: { QUIVER_DTYPE: dtype, QUIVER_LORA: lora } })
   })
   afterAll(() => server?.stop())
 
