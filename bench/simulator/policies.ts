@@ -7,7 +7,6 @@ import type { PlacementRequest, WorkerView } from '../../packages/gateway/src/pl
 import { drawBelow, type Random } from '../shared/random.ts'
 
 export interface ChoiceView extends WorkerView {
-  readonly running: number
   readonly waiting: number
   readonly slots: number
   /** Distinct adapters of the requests that run there, and of those that wait there. */

@@ -1,29 +1,13 @@
 /** A worker whose device is a model of time: its plans are made by the real planner, its adapters kept by the real tiers. */
-import type { AdapterDigest, SequenceId, SlotIndex, WorkerLoad } from '@quiver/protocol'
-import type { PackedAdapter, SlotLease } from '../../packages/cache/src/index.ts'
-import { EvictionPolicy } from '../../packages/cache/src/policy/eviction-policy.ts'
-import { DeviceSlots } from '../../packages/cache/src/tiers/device-tier.ts'
-import { RamTier } from '../../packages/cache/src/tiers/ram-tier.ts'
+import assert from 'node:assert/strict'
+import type { AdapterDigest, HeldPresence, SequenceId, WorkerEvent, WorkerLoad } from '@quiver/protocol'
 import { LoadMeter } from '../../packages/worker/src/load-meter.ts'
 import { planStep } from '../../packages/worker/src/step/plan-step.ts'
-import type { Admission, RunningView, RunPlan, StepPlan, WaitingView } from '../../packages/worker/src/step/step-plan.ts'
-import { type DeviceModel, loadMs } from './device-model.ts'
+import type { Admission, PlannedFinish, RunPlan, StepPlan, StepView } from '../../packages/worker/src/step/step-plan.ts'
+import type { DeviceModel } from './device-model.ts'
+import { type Run, type RunListener, runningView, type SimulatedRequest, waitingView } from './simulated-run.ts'
+import { SimulatedTiers } from './simulated-tiers.ts'
 import type { Simulation } from './simulation.ts'
-
-export interface SimulatedRequest {
-  readonly id: number
-  /** Absent for the base model. */
-  readonly adapter?: AdapterDigest
-  readonly bytes: number
-  readonly promptTokens: number
-  readonly newTokens: number
-}
-
-export interface RunListener {
-  accepted(): void
-  firstToken(): void
-  done(): void
-}
 
 export interface WorkerCapacity {
   readonly sequences: number
@@ -32,148 +16,169 @@ export interface WorkerCapacity {
   readonly ramBytes: number
 }
 
-/** What the worker tells those who listen; sent when it happens, delivered when the network has. */
-export interface Reports {
-  load(load: WorkerLoad): void
-  adapter(digest: AdapterDigest, presence: 'device' | 'arriving' | 'ram' | 'disk'): void
-}
-
-interface Sequence {
-  readonly request: SimulatedRequest
-  readonly listener: RunListener
-  readonly sequence: SequenceId
-  readonly tokens: number[]
-  computed: number
-  /** The adapter is held in RAM. */
-  isReady: boolean
-  slot: SlotLease | undefined
-}
-
-const NEVER = Number.POSITIVE_INFINITY
+/** Takes the events of a worker at the moment they are sent. */
+export type EventSink = (event: WorkerEvent) => void
 
 export class SimulatedWorker {
   readonly id: string
   readonly #simulation: Simulation
   readonly #model: DeviceModel
-  readonly #capacity: WorkerCapacity
-  readonly #reports: Reports
-  readonly #policy: EvictionPolicy
-  readonly #device: DeviceSlots
-  readonly #ram: RamTier
-  readonly #disk = new Set<AdapterDigest>()
-  readonly #meter = new LoadMeter()
-  /** Adapters on their way into RAM, with the sequences that wait for them. */
-  readonly #flights = new Map<AdapterDigest, Sequence[]>()
-  /** Ends of the copies into slots that are under way. */
-  readonly #copies = new Map<SlotIndex, () => void>()
-  #waiting: Sequence[] = []
-  #running: Sequence[] = []
-  #sequences = 0
+  readonly capacity: WorkerCapacity
+  readonly #send: EventSink
+  #meter = new LoadMeter()
+  #tiers: SimulatedTiers
+  #waiting: Run[] = []
+  #running: Run[] = []
   #isStepping = false
-  /** Copies into slots, and loads from disk and origin, since the start. */
-  readonly loads = { device: 0, disk: 0, origin: 0 }
-  /** Requests whose adapter was in a slot when they came. */
-  hits = 0
-  /** Steps run and rows computed. */
-  readonly work = { steps: 0, rows: 0 }
+  /** Counts starts; what an earlier start has planned does not happen. */
+  #start = 0
+  #isAlive = true
+  #resumesAtMs = 0
+  #slowness = 1
+  #sequences = 0
+  #events = 0
+  /** Requests that came, those whose adapter was in a slot by then, steps, and computed rows: since the first start. */
+  readonly counts = { requests: 0, hits: 0, steps: 0, rows: 0, device: 0, disk: 0, origin: 0 }
 
-  constructor(id: string, simulation: Simulation, model: DeviceModel, capacity: WorkerCapacity, reports: Reports) {
+  constructor(id: string, simulation: Simulation, model: DeviceModel, capacity: WorkerCapacity, send: EventSink) {
     this.id = id
     this.#simulation = simulation
     this.#model = model
-    this.#capacity = capacity
-    this.#reports = reports
-    this.#policy = new EvictionPolicy(simulation)
-    const memory = {
-      slots: capacity.slots,
-      loadAdapter: (slot: SlotIndex) => new Promise<void>((resolve) => this.#copies.set(slot, resolve)),
-      clearSlot: () => {},
-    }
-    this.#device = new DeviceSlots({
-      memory,
-      clock: simulation,
-      scoreOf: (digest, bytes) => this.#policy.score({ digest, bytes, from: 'ram', space: 1 }),
-      noteCopy: (bytes, tookMs) => this.#policy.noteReload('ram', bytes, tookMs),
-    })
-    this.#ram = new RamTier(capacity.ramBytes, ({ digest, bytes }) =>
-      this.#policy.score({ digest, bytes, from: 'disk', space: bytes }),
-    )
+    this.capacity = capacity
+    this.#send = send
+    this.#tiers = this.#makeTiers(new Set())
   }
 
+  get isAlive(): boolean {
+    return this.#isAlive
+  }
+
+  /** Runs and waiting requests. */
   get requests(): number {
     return this.#waiting.length + this.#running.length
   }
 
-  /** Requests that came since the start. */
-  get submitted(): number {
-    return this.#sequences
-  }
-
   /** The distinct adapters of its requests. */
   adaptersOf(which: 'running' | 'waiting'): ReadonlySet<string> {
-    const sequences = which === 'running' ? this.#running : this.#waiting
-    return new Set(sequences.flatMap(({ request }) => request.adapter ?? []))
+    const runs = which === 'running' ? this.#running : this.#waiting
+    return new Set(runs.flatMap(({ request }) => request.adapter ?? []))
   }
 
-  submit(request: SimulatedRequest, listener: RunListener): void {
-    const sequence: Sequence = {
+  /** @returns a way to leave */
+  submit(request: SimulatedRequest, listener: RunListener): () => void {
+    assert(this.#isAlive, 'nobody talks to a dead worker')
+    const run: Run = {
       request,
       listener,
       sequence: this.#sequences as SequenceId,
+      deadlineAtMs: this.#simulation.nowMs() + request.deadlineMs,
       tokens: new Array<number>(request.promptTokens).fill(0),
       computed: 0,
-      isReady: true,
-      slot: undefined,
+      fate: 'live',
+      adapter: undefined,
     }
     this.#sequences += 1
-    this.#waiting.push(sequence)
-    if (request.adapter !== undefined) this.#want(sequence, request.adapter, request.bytes)
+    this.counts.requests += 1
+    this.#waiting.push(run)
+    this.#simulation.after(
+      request.deadlineMs,
+      this.#unlessRestarted(() => this.#step()),
+    )
+    if (request.adapter !== undefined) {
+      if (this.#tiers.isInDevice(request.adapter)) this.counts.hits += 1
+      run.adapter = this.#tiers.want(request.adapter, request.bytes)
+    }
     listener.accepted()
     this.#step()
     this.#report()
+    return this.#unlessRestarted(() => {
+      if (run.fate === 'live') run.fate = 'cancelled'
+      this.#step()
+    })
   }
 
-  #want(sequence: Sequence, digest: AdapterDigest, bytes: number): void {
-    this.#policy.noteUse(digest)
-    if (this.#device.slotOf(digest) !== undefined) this.hits += 1
-    if (this.#ram.hold(digest) !== undefined) return
-    sequence.isReady = false
-    const others = this.#flights.get(digest)
-    if (others !== undefined) {
-      others.push(sequence)
-      return
-    }
-    const from = this.#disk.has(digest) ? 'disk' : 'origin'
-    this.loads[from] += 1
-    this.#flights.set(digest, [sequence])
-    this.#reports.adapter(digest, 'arriving')
-    this.#simulation.after(loadMs(this.#model, from, bytes), () => this.#arrived(digest, bytes))
+  /** The process is killed: connections break, memory is gone, the disk stays. */
+  kill(): void {
+    const runs = [...this.#running, ...this.#waiting]
+    this.#isAlive = false
+    this.#start += 1
+    this.#running = []
+    this.#waiting = []
+    for (const { listener } of runs) listener.ended('lost')
   }
 
-  #arrived(digest: AdapterDigest, bytes: number): void {
-    this.#disk.add(digest)
-    const packed: PackedAdapter = { digest, dtype: 'f32', rank: 16, modules: [], bytes }
-    for (const sequence of this.#flights.get(digest) ?? []) {
-      this.#ram.holdNew(packed)
-      sequence.isReady = true
+  restart(): void {
+    assert(!this.#isAlive, 'only a dead worker is started again')
+    this.#isAlive = true
+    this.#isStepping = false
+    this.#meter = new LoadMeter()
+    this.#tiers = this.#makeTiers(this.#tiers.disk)
+    this.#events = 0
+    this.#send(this.snapshot())
+  }
+
+  /** Nothing of it runs for a while, as after SIGSTOP; what comes meanwhile is done afterwards. */
+  stall(forMs: number): void {
+    this.#resumesAtMs = Math.max(this.#resumesAtMs, this.#simulation.nowMs() + forMs)
+  }
+
+  /** Steps take so many times as long from now on. */
+  slowDown(factor: number): void {
+    this.#slowness = factor
+  }
+
+  /** What a stream of events begins with. */
+  snapshot(): WorkerEvent {
+    return { type: 'snapshot', ...this.#stamp(), load: this.load(), adapters: this.#tiers.adapters() }
+  }
+
+  /** Every lease is back and nothing is on its way. */
+  assertIdle(): void {
+    assert.equal(this.requests, 0)
+    this.#tiers.assertIdle()
+  }
+
+  load(): WorkerLoad {
+    const tokensLeft = ({ request, computed }: Run) => Math.max(0, request.promptTokens - computed)
+    return {
+      state: 'ready',
+      running: this.#running.length,
+      waiting: this.#waiting.length,
+      queuedTokens: [...this.#running, ...this.#waiting].reduce((tokens, run) => tokens + tokensLeft(run), 0),
+      tokensPerSecond: this.#meter.tokensPerSecond,
+      turnoverMs: this.#meter.turnoverMs,
+      ...this.#tiers.load(),
     }
-    this.#flights.delete(digest)
-    this.#step()
-    this.#report()
+  }
+
+  #makeTiers(disk: Set<AdapterDigest>): SimulatedTiers {
+    const start = this.#start
+    return new SimulatedTiers(
+      { model: this.#model, slots: this.capacity.slots, ramBytes: this.capacity.ramBytes, disk, counts: this.counts },
+      {
+        clock: this.#simulation,
+        after: (delayMs, action) => this.#after(delayMs, start, action),
+        onChange: (digest, presence) => this.#tell(digest, presence),
+        onArrival: () => {
+          this.#step()
+          this.#report()
+        },
+      },
+    )
   }
 
   #step(): void {
     if (this.#isStepping) return
-    const plan = planStep(this.#view(), { sequences: this.#capacity.sequences, chunkTokens: this.#capacity.chunkTokens })
+    const plan = planStep(this.#view(), { sequences: this.capacity.sequences, chunkTokens: this.capacity.chunkTokens })
     this.#begin(plan)
     if (plan.kind === 'idle') return
     this.#isStepping = true
     const promptRows = plan.work.reduce((rows, { phase, rowCount }) => rows + (phase === 'prefill' ? rowCount : 0), 0)
     const { stepMs, decodeRowMs, promptTokenMs } = this.#model
-    const tookMs = stepMs + (plan.rows.length - promptRows) * decodeRowMs + promptRows * promptTokenMs
-    this.work.steps += 1
-    this.work.rows += plan.rows.length
-    this.#simulation.after(tookMs, () => {
+    const tookMs = (stepMs + (plan.rows.length - promptRows) * decodeRowMs + promptRows * promptTokenMs) * this.#slowness
+    this.counts.steps += 1
+    this.counts.rows += plan.rows.length
+    this.#after(tookMs, this.#start, () => {
       this.#isStepping = false
       this.#meter.step(promptRows, tookMs)
       this.#apply(plan)
@@ -182,107 +187,83 @@ export class SimulatedWorker {
     })
   }
 
-  #begin({ loads, admissions }: StepPlan): void {
-    for (const { digest, slot } of loads) {
-      const packed = this.#ram.peek(digest)?.packed
-      if (packed === undefined) throw new Error('a load is planned for what is in RAM')
-      const evicted = this.#device.snapshot()[slot]
-      if (evicted?.state === 'resident') this.#reports.adapter(evicted.digest, this.#ram.peek(evicted.digest) ? 'ram' : 'disk')
-      const copied = this.#device.load(slot, packed)
-      this.loads.device += 1
-      this.#reports.adapter(digest, 'arriving')
-      this.#simulation.after(loadMs(this.#model, 'ram', packed.bytes), async () => {
-        this.#copies.get(slot)?.()
-        this.#copies.delete(slot)
-        await copied
-        this.#reports.adapter(digest, 'device')
-        this.#step()
-      })
-    }
+  #begin({ finishes, loads, admissions }: StepPlan): void {
+    for (const finish of finishes) this.#finish(finish)
+    for (const { digest, slot } of loads) this.#tiers.copy(digest, slot)
     for (const admission of admissions) this.#admit(admission)
+  }
+
+  #finish({ sequence, cause }: PlannedFinish): void {
+    const run = [...this.#running, ...this.#waiting].find((one) => one.sequence === sequence)
+    assert(run !== undefined, 'who is ended was there')
+    this.#running = this.#running.filter((one) => one !== run)
+    this.#waiting = this.#waiting.filter((one) => one !== run)
+    run.adapter?.release()
+    run.listener.ended(cause === 'late' ? 'expired' : cause)
   }
 
   #admit(admission: Admission): void {
     const index = this.#waiting.findIndex(({ sequence }) => sequence === admission.sequence)
-    const [sequence] = this.#waiting.splice(index, 1)
-    if (sequence === undefined) throw new Error('who is admitted was waiting')
-    if (admission.kind === 'adapter') sequence.slot = this.#device.lease(admission.slot, admission.digest)
-    this.#running.push(sequence)
+    const [run] = this.#waiting.splice(index, 1)
+    assert(run !== undefined && index >= 0, 'who is admitted was waiting')
+    if (admission.kind === 'adapter') run.adapter?.lease(admission.slot, admission.digest)
+    this.#running.push(run)
   }
 
   #apply({ work }: RunPlan): void {
-    const rows = new Map(work.map(({ sequence, rowCount }) => [sequence, rowCount]))
-    let ended = 0
-    for (const sequence of this.#running) {
-      const { request, listener, tokens } = sequence
-      sequence.computed += rows.get(sequence.sequence) ?? 0
-      if (sequence.computed < tokens.length || !rows.has(sequence.sequence)) continue
-      if (tokens.length === request.promptTokens) listener.firstToken()
-      tokens.push(0)
-      if (tokens.length < request.promptTokens + request.newTokens) continue
-      ended += 1
-      sequence.slot?.release()
-      if (request.adapter !== undefined) this.#ram.drop(request.adapter)
-      listener.done()
+    const rows = new Map(work.map((part) => [part.sequence, part]))
+    const ended = this.#running.filter((run) => {
+      const part = rows.get(run.sequence)
+      if (part === undefined) return false
+      run.computed += part.rowCount
+      if (run.computed < run.tokens.length) return false
+      run.listener.token(this.#tiers.inSlot(part.slot))
+      run.tokens.push(0)
+      return run.tokens.length === run.request.promptTokens + run.request.newTokens
+    })
+    for (const run of ended) {
+      this.#running.splice(this.#running.indexOf(run), 1)
+      run.adapter?.release()
+      run.listener.ended('done')
     }
-    this.#running = this.#running.filter(({ request, tokens }) => tokens.length < request.promptTokens + request.newTokens)
-    this.#meter.ended(ended, this.#simulation.nowMs(), this.#waiting.length > 0)
+    this.#meter.ended(ended.length, this.#simulation.nowMs(), this.#waiting.length > 0)
   }
 
-  #view() {
-    const common = ({ sequence, tokens, request }: Sequence) => ({
-      sequence,
-      deadlineAtMs: NEVER,
-      arrivesByMs: NEVER,
-      fate: 'live' as const,
-      tokens,
-      promptLength: request.promptTokens,
-      top: 1,
-      promptDetails: false,
-      embeds: false,
-    })
-    const running = this.#running.map((sequence): RunningView => {
-      const { slot, computed } = sequence
-      return { ...common(sequence), computed, adapter: slot === undefined ? { kind: 'base' } : { kind: 'adapter', ...slot } }
-    })
-    const waiting = this.#waiting.map((sequence): WaitingView => {
-      const { adapter } = sequence.request
-      if (adapter === undefined) return { ...common(sequence), adapter: { kind: 'base' } }
-      const state = sequence.isReady ? 'ready' : 'arriving'
-      return { ...common(sequence), adapter: { kind: 'adapter', digest: adapter, state } }
-    })
-    return { nowMs: this.#simulation.nowMs(), running, waiting, slots: this.#device.snapshot() }
+  #view(): StepView {
+    const nowMs = this.#simulation.nowMs()
+    return { nowMs, running: this.#running.map(runningView), waiting: this.#waiting.map(waitingView), slots: this.#tiers.slots() }
   }
 
-  load(): WorkerLoad {
-    const slots = this.#device.snapshot()
-    const idle = slots.flatMap((slot) => (slot.state === 'resident' && slot.leaseCount === 0 ? [slot] : []))
-    const least = idle.reduce<(typeof idle)[number] | undefined>(
-      (found, slot) => (found === undefined || slot.keepScore < found.keepScore ? slot : found),
-      undefined,
-    )
-    const freeSlots = slots.filter(({ state }) => state === 'free').length
-    return {
-      state: 'ready',
-      running: this.#running.length,
-      waiting: this.#waiting.length,
-      queuedTokens: [...this.#running, ...this.#waiting].reduce(
-        (tokens, { request, computed }) => tokens + Math.max(0, request.promptTokens - computed),
-        0,
-      ),
-      tokensPerSecond: this.#meter.tokensPerSecond,
-      turnoverMs: this.#meter.turnoverMs,
-      freeSlots,
-      hasSlotToGive: freeSlots > 0 || least !== undefined,
-      victim: {
-        requestsPerSecond: least === undefined ? 0 : this.#policy.requestsPerSecond(least.digest),
-        reloadMs: this.#model.loads.ram.fixedMs,
-      },
-      reload: this.#model.loads,
-    }
+  #tell(digest: AdapterDigest, presence: HeldPresence | 'absent'): void {
+    this.#events += 1
+    this.#send({ type: 'delta', ...this.#stamp(), adapters: [{ digest, presence }] })
   }
 
   #report(): void {
-    this.#reports.load(this.load())
+    this.#events += 1
+    this.#send({ type: 'delta', ...this.#stamp(), load: this.load() })
+  }
+
+  #stamp() {
+    return { epoch: `${this.id}.${this.#start}`, sequence: this.#events }
+  }
+
+  /** Happens unless the worker is killed before; while it is stalled, when it resumes. */
+  #after(delayMs: number, start: number, action: () => void | Promise<void>): void {
+    const happen = (): void | Promise<void> => {
+      if (start !== this.#start) return undefined
+      const stalledMs = this.#resumesAtMs - this.#simulation.nowMs()
+      if (stalledMs <= 0) return action()
+      this.#simulation.after(stalledMs, happen)
+      return undefined
+    }
+    this.#simulation.after(delayMs, happen)
+  }
+
+  #unlessRestarted(action: () => void): () => void {
+    const start = this.#start
+    return () => {
+      if (start === this.#start) action()
+    }
   }
 }

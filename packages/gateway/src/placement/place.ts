@@ -79,13 +79,13 @@ function compareNewcomers(a: Newcomer, b: Newcomer): number {
   return Number(a.isAboveBound) - Number(b.isAboveBound) || b.weight - a.weight || compareIds(a, b)
 }
 
-/** Below 0: `a` is preferred. Among predictions that are alike: below the bound, then where it is already, then the usual one. */
+/** Below 0: `a` is preferred. Among predictions that are alike: where it is already, then below the bound, then the usual one. */
 function comparePreference(a: Candidate, b: Candidate, alike: number): number {
   const isFast = ({ predictedMs }: Candidate) => predictedMs <= alike
   if (!isFast(a) || !isFast(b)) return Number(isFast(b)) - Number(isFast(a)) || a.predictedMs - b.predictedMs || compareIds(a, b)
   return (
-    Number(a.isAboveBound) - Number(b.isAboveBound) ||
     Number(isHeld(b.presence)) - Number(isHeld(a.presence)) ||
+    Number(a.isAboveBound) - Number(b.isAboveBound) ||
     b.weight - a.weight ||
     compareIds(a, b)
   )

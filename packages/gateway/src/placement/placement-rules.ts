@@ -18,7 +18,7 @@ export interface PlacementRules {
 export const placementRules: PlacementRules = {
   newcomers: 3,
   loadBound: 1.25,
-  stickiness: 0.15,
-  alikeMs: 2,
-  harmSeconds: 4,
+  stickiness: 0.3,
+  alikeMs: 10,
+  harmSeconds: 20,
 }

@@ -1,0 +1,62 @@
+/** One request inside a simulated worker, and how the planner sees it. */
+import type { AdapterDigest, SequenceId } from '@quiver/protocol'
+import type { RunningView, WaitingView } from '../../packages/worker/src/step/step-plan.ts'
+import type { Want } from './simulated-tiers.ts'
+
+export interface SimulatedRequest {
+  /** Absent for the base model. */
+  readonly adapter?: AdapterDigest
+  readonly bytes: number
+  readonly promptTokens: number
+  readonly newTokens: number
+  /** Time from its coming to the worker until it is given up. */
+  readonly deadlineMs: number
+}
+
+/** How a run ends, as far as its worker can say. */
+export type RunEnd = 'done' | 'cancelled' | 'expired' | 'failed' | 'lost'
+
+/** What the worker says of one run; after `ended` nothing. */
+export interface RunListener {
+  accepted(): void
+  /** @param weights digest of the weights that it was computed with */
+  token(weights: AdapterDigest | undefined): void
+  ended(end: RunEnd): void
+}
+
+export interface Run {
+  readonly request: SimulatedRequest
+  readonly listener: RunListener
+  readonly sequence: SequenceId
+  readonly deadlineAtMs: number
+  readonly tokens: number[]
+  computed: number
+  fate: 'live' | 'cancelled'
+  adapter: Want | undefined
+}
+
+function sequenceView({ sequence, tokens, request, fate, deadlineAtMs }: Run) {
+  return {
+    sequence,
+    deadlineAtMs,
+    fate,
+    tokens,
+    promptLength: request.promptTokens,
+    top: 1,
+    promptDetails: false,
+    embeds: false,
+  }
+}
+
+export function runningView(run: Run): RunningView {
+  const slot = run.adapter?.slot
+  const adapter = slot === undefined ? ({ kind: 'base' } as const) : ({ kind: 'adapter', ...slot } as const)
+  return { ...sequenceView(run), computed: run.computed, adapter }
+}
+
+export function waitingView(run: Run): WaitingView {
+  const view = { ...sequenceView(run), arrivesByMs: Number.POSITIVE_INFINITY }
+  const digest = run.request.adapter
+  if (digest === undefined) return { ...view, adapter: { kind: 'base' } }
+  return { ...view, adapter: { kind: 'adapter', digest, state: run.adapter?.isReady ? 'ready' : 'arriving' } }
+}
