@@ -27,6 +27,8 @@ export interface ClusterPlan {
   readonly deadlineMs: number
   /** Between a gateway and a worker, one way. */
   readonly networkMs: number
+  /** Asked for every load from the origin. */
+  readonly originFails?: () => boolean
 }
 
 /** What watches a cluster, or disturbs it. */
@@ -81,8 +83,9 @@ export class Cluster {
 
   #send(index: number, hooks: ClusterHooks): void {
     const { requests, adapterBytes, newTokens, promptTokens, deadlineMs } = this.#plan
+    const adapter = this.#drawAdapter(index / requests)
     const request = {
-      adapter: this.#drawAdapter(index / requests),
+      ...(adapter === undefined ? {} : { adapter }),
       bytes: adapterBytes,
       promptTokens: this.#drawLength(promptTokens),
       newTokens: this.#drawLength(newTokens),
@@ -93,8 +96,9 @@ export class Cluster {
     onSent?.(leave)
   }
 
-  #drawAdapter(share: number): AdapterDigest {
-    const { adapters, rankShift, crowd, scan } = this.#plan.workload
+  #drawAdapter(share: number): AdapterDigest | undefined {
+    const { adapters, base, rankShift, crowd, scan } = this.#plan.workload
+    if (base !== undefined && this.#random() < base) return undefined
     let index = (this.#drawRank() + Math.floor(rankShift?.(share) ?? 0)) % adapters
     if (scan !== undefined && this.#random() < scan) {
       index = this.#scanned % adapters
@@ -116,7 +120,7 @@ export class Cluster {
       this.simulation,
       this.#plan.model,
       this.#plan.capacity(index),
-      (event) => this.gateway.hear(worker, event),
+      { send: (event) => this.gateway.hear(worker, event), originFails: this.#plan.originFails ?? (() => false) },
     )
     return worker
   }

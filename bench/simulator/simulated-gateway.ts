@@ -56,6 +56,11 @@ export class SimulatedGateway {
     if (member !== undefined) member.deafUntilMs = this.#simulation.nowMs() + forMs
   }
 
+  /** Requests that a worker has, as far as is known here. */
+  requestsAt(worker: SimulatedWorker): number {
+    return this.#members.get(worker)?.tracked?.requests ?? 0
+  }
+
   /** @returns a way for the client to leave */
   send(request: SimulatedRequest, answer: Answer): () => void {
     const placed = new PlacedRequest(request, answer, this, this.#simulation)

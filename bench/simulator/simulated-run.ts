@@ -31,7 +31,7 @@ export interface Run {
   readonly deadlineAtMs: number
   readonly tokens: number[]
   computed: number
-  fate: 'live' | 'cancelled'
+  fate: 'live' | 'cancelled' | 'failed'
   adapter: Want | undefined
 }
 

@@ -10,6 +10,7 @@ import { type DeviceModel, loadMs } from './device-model.ts'
 export interface TiersPlan {
   readonly model: DeviceModel
   readonly slots: number
+  originFails(): boolean
   readonly ramBytes: number
   /** What the disk holds; it has room for everything. */
   readonly disk: Set<AdapterDigest>
@@ -35,7 +36,7 @@ export interface Want {
 }
 
 interface Flight {
-  readonly wants: Set<{ arrived(packed: PackedAdapter): void }>
+  readonly wants: Set<{ arrived(packed: PackedAdapter): void; failed(): void }>
 }
 
 export class SimulatedTiers {
@@ -84,7 +85,8 @@ export class SimulatedTiers {
     return view?.state === 'resident' ? view.digest : undefined
   }
 
-  want(digest: AdapterDigest, bytes: number): Want {
+  /** A request asks for an adapter; `onFailure` when it cannot be had. */
+  want(digest: AdapterDigest, bytes: number, onFailure: () => void): Want {
     this.#policy.noteUse(digest)
     let held = this.#ram.hold(digest) !== undefined
     let slot: SlotLease | undefined
@@ -93,6 +95,7 @@ export class SimulatedTiers {
         this.#ram.holdNew(packed)
         held = true
       },
+      failed: onFailure,
     }
     if (!held) this.#fly(digest, bytes).wants.add(waiter)
     return {
@@ -190,6 +193,12 @@ export class SimulatedTiers {
     this.#deps.onChange(digest, 'arriving')
     this.#deps.after(loadMs(this.#plan.model, from, bytes), () => {
       this.#flights.delete(digest)
+      if (from === 'origin' && this.#plan.originFails()) {
+        for (const want of flight.wants) want.failed()
+        this.#deps.onChange(digest, 'absent')
+        this.#deps.onArrival()
+        return
+      }
       this.#plan.disk.add(digest)
       for (const want of flight.wants) want.arrived({ digest, dtype: 'f32', rank: 16, modules: [], bytes })
       // Who wanted it has left: it stays on the disk.

@@ -16,15 +16,20 @@ export interface WorkerCapacity {
   readonly ramBytes: number
 }
 
-/** Takes the events of a worker at the moment they are sent. */
-export type EventSink = (event: WorkerEvent) => void
+/** The world around a worker. */
+export interface WorkerSurroundings {
+  /** Takes an event at the moment it is sent. */
+  send(event: WorkerEvent): void
+  /** Asked for every load from the origin. */
+  originFails(): boolean
+}
 
 export class SimulatedWorker {
   readonly id: string
   readonly #simulation: Simulation
   readonly #model: DeviceModel
   readonly capacity: WorkerCapacity
-  readonly #send: EventSink
+  readonly #surroundings: WorkerSurroundings
   #meter = new LoadMeter()
   #tiers: SimulatedTiers
   #waiting: Run[] = []
@@ -40,12 +45,18 @@ export class SimulatedWorker {
   /** Requests that came, those whose adapter was in a slot by then, steps, and computed rows: since the first start. */
   readonly counts = { requests: 0, hits: 0, steps: 0, rows: 0, device: 0, disk: 0, origin: 0 }
 
-  constructor(id: string, simulation: Simulation, model: DeviceModel, capacity: WorkerCapacity, send: EventSink) {
+  constructor(
+    id: string,
+    simulation: Simulation,
+    model: DeviceModel,
+    capacity: WorkerCapacity,
+    surroundings: WorkerSurroundings,
+  ) {
     this.id = id
     this.#simulation = simulation
     this.#model = model
     this.capacity = capacity
-    this.#send = send
+    this.#surroundings = surroundings
     this.#tiers = this.#makeTiers(new Set())
   }
 
@@ -86,7 +97,9 @@ export class SimulatedWorker {
     )
     if (request.adapter !== undefined) {
       if (this.#tiers.isInDevice(request.adapter)) this.counts.hits += 1
-      run.adapter = this.#tiers.want(request.adapter, request.bytes)
+      run.adapter = this.#tiers.want(request.adapter, request.bytes, () => {
+        if (run.fate === 'live') run.fate = 'failed'
+      })
     }
     listener.accepted()
     this.#step()
@@ -114,7 +127,7 @@ export class SimulatedWorker {
     this.#meter = new LoadMeter()
     this.#tiers = this.#makeTiers(this.#tiers.disk)
     this.#events = 0
-    this.#send(this.snapshot())
+    this.#surroundings.send(this.snapshot())
   }
 
   /** Nothing of it runs for a while, as after SIGSTOP; what comes meanwhile is done afterwards. */
@@ -154,7 +167,14 @@ export class SimulatedWorker {
   #makeTiers(disk: Set<AdapterDigest>): SimulatedTiers {
     const start = this.#start
     return new SimulatedTiers(
-      { model: this.#model, slots: this.capacity.slots, ramBytes: this.capacity.ramBytes, disk, counts: this.counts },
+      {
+        originFails: this.#surroundings.originFails,
+        model: this.#model,
+        slots: this.capacity.slots,
+        ramBytes: this.capacity.ramBytes,
+        disk,
+        counts: this.counts,
+      },
       {
         clock: this.#simulation,
         after: (delayMs, action) => this.#after(delayMs, start, action),
@@ -236,12 +256,12 @@ export class SimulatedWorker {
 
   #tell(digest: AdapterDigest, presence: HeldPresence | 'absent'): void {
     this.#events += 1
-    this.#send({ type: 'delta', ...this.#stamp(), adapters: [{ digest, presence }] })
+    this.#surroundings.send({ type: 'delta', ...this.#stamp(), adapters: [{ digest, presence }] })
   }
 
   #report(): void {
     this.#events += 1
-    this.#send({ type: 'delta', ...this.#stamp(), load: this.load() })
+    this.#surroundings.send({ type: 'delta', ...this.#stamp(), load: this.load() })
   }
 
   #stamp() {

@@ -12,6 +12,8 @@ export interface Workload {
   readonly rankShift?: (share: number) => number
   /** Share of requests, at this share of the run, that all want one adapter nobody has asked for before. */
   readonly crowd?: (share: number) => number
+  /** Share of requests for the base model alone. */
+  readonly base?: number
   /** Share of requests that go through all adapters one after another, as a tenant who tries them all does. */
   readonly scan?: number
 }
