@@ -1,8 +1,9 @@
 #include "plan.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
+
+#include "scratch.h"
 
 namespace quiver::host {
 namespace {
@@ -16,35 +17,6 @@ constexpr double kWakeNs = 10'000;
 // Below this a task is not worth handing over.
 constexpr double kSmallestTaskNs = 4'000;
 constexpr int kTasksPerThread = 4;
-
-// Memory of the calling thread that is kept for the next call: it grows to what was needed most.
-class Scratch {
- public:
-  ~Scratch() { std::free(bytes_); }
-  void *Reserve(size_t bytes) {
-    if (bytes > capacity_) {
-      std::free(bytes_);
-      bytes_ = std::malloc(bytes);
-      capacity_ = bytes_ == nullptr ? 0 : bytes;
-    }
-    return bytes_;
-  }
-
- private:
-  void *bytes_ = nullptr;
-  size_t capacity_ = 0;
-};
-
-struct ThreadScratch {
-  Scratch groups;
-  Scratch tasks;
-  Scratch shrunk;
-};
-
-ThreadScratch &ScratchOfThread() {
-  static thread_local ThreadScratch scratch;
-  return scratch;
-}
 
 constexpr const char *kOutOfMemory = "quiver::Lora: out of memory";
 

@@ -29,6 +29,8 @@ constexpr int kRankBlock = 8;
 constexpr int kPanelRanks = 16;
 constexpr int64_t kPanelFeatures = 1008;
 constexpr int64_t kPanelGap = 16;
+// A cache line of 64 bytes.
+constexpr int64_t kLineFloats = 16;
 
 #define QUIVER_UNROLL _Pragma("GCC unroll 8")
 
@@ -36,6 +38,9 @@ template <class T>
 constexpr T Least(T left, T right) {
   return left < right ? left : right;
 }
+
+// Asks for a cache line that will be read soon. An address beyond the end is harmless: nothing is loaded into a register.
+inline void Prefetch(const void *address) { __builtin_prefetch(address); }
 
 // Widens n elements.
 template <class I, class W>
@@ -57,6 +62,10 @@ void DotTile(const float *const *x, const W *a, int64_t stride, int64_t n, float
       QUIVER_UNROLL for (int c = 0; c < N; c += 1) acc[u][r][c] = I::Zero();
   int64_t k = 0;
   for (; k + U * I::kWidth <= n; k += U * I::kWidth) {
+    if constexpr (sizeof(W) < sizeof(float)) {
+      // Weights from memory: what the next ranks need of the same features.
+      QUIVER_UNROLL for (int c = 0; c < N; c += 1) Prefetch(a + (N + c) * stride + k);
+    }
     QUIVER_UNROLL for (int u = 0; u < U; u += 1) {
       const int64_t at = k + u * I::kWidth;
       V weights[N];
@@ -209,6 +218,10 @@ void ExpandColumns(const ExpandTask &task, const W *b, int64_t stride, int first
     float *y[R] = {};
     for (int r = 0; r < rows; r += 1) y[r] = task.y + task.rows[row + r] * task.y_stride + column;
     if (columns == I::kOutVectors * I::kWidth) {
+      // Rows of y lie far apart, so that the processor does not guess which columns come next.
+      for (int r = 0; r < rows; r += 1) {
+        for (int64_t c = 0; c < columns; c += kLineFloats) Prefetch(y[r] + columns + c);
+      }
       OuterTileOf<I, W, R>(rows, y, b, stride, h, task.h_stride, ranks);
     } else {
       for (int r = 0; r < rows; r += 1) OuterEdge<I, W>(y[r], b, stride, h + r * task.h_stride, ranks, columns);

@@ -9,6 +9,7 @@ import type { ProcessRunner } from '../../model/process-runner.ts'
 import { throwIfStopped } from '../../model/sleep.ts'
 import { loadNativeLibrary } from './native-library.ts'
 import { buildOperator, libraryName } from './operator-build.ts'
+import { checkOperatorLibrary } from './ort.ts'
 
 /** The interface that the worker was written for (kernels/operator/library.h has the same number). */
 const OPS_INTERFACE = 1
@@ -89,7 +90,7 @@ async function compiled(search: OperatorSearch, { runProcess, signal, onProgress
 }
 
 /**
- * Loads a library and asks what it is.
+ * Loads a library, asks what it is, and whether ONNX Runtime takes it.
  * @throws ServingError `internal` when it cannot be loaded or is of another version
  */
 export function openOperator(path: string): OperatorLibrary {
@@ -103,6 +104,7 @@ export function openOperator(path: string): OperatorLibrary {
     if (typeof name !== 'string' || name.endsWith('-none')) {
       throw new ServingError('internal', 'QUIVER_LORA_ISA names an instruction set that this processor does not have')
     }
+    checkOperatorLibrary(path)
     return { path, name }
   } catch (thrown) {
     if (thrown instanceof ServingError) throw thrown

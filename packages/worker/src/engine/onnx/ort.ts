@@ -20,6 +20,8 @@ const API_VERSION = 20
 const SUPPORTED_VERSION = /^1\.(2\d|3\d)\./
 
 type Handle = bigint
+/** Of ONNX Runtime's levels: what fails, not what it wonders about. */
+const LOG_ERROR = 3
 
 /** ONNX element types that cross the boundary, with their number in TensorProto.DataType. */
 export const elementType = { f32: 1, u8: 2, i32: 6, i64: 7, f16: 10, bf16: 16 } as const
@@ -191,6 +193,20 @@ function sessionOptions(api: Api, options: SessionOptions): Handle {
   }
 }
 
+/**
+ * Whether ONNX Runtime takes a library of operators, without making a session.
+ * @throws ServingError `internal` with what it says against it
+ */
+export function checkOperatorLibrary(path: string): void {
+  const { api } = loadApi()
+  const env = api.create('createEnv', LOG_ERROR, 'quiver')
+  try {
+    api.release.sessionOptions(sessionOptions(api, { threads: 1, operatorLibraries: [path] }))
+  } finally {
+    api.release.env(env)
+  }
+}
+
 function createBinding(api: Api, session: Handle): Binding {
   const binding = api.create('createBinding', session)
   return {
@@ -208,7 +224,6 @@ function createBinding(api: Api, session: Handle): Binding {
  */
 export function loadOnnxRuntime(): OnnxRuntime {
   const { api, version, library } = loadApi()
-  const LOG_ERROR = 3
   const env = api.create('createEnv', LOG_ERROR, 'quiver')
   const memoryInfo = api.create('createCpuMemoryInfo', 0, 0)
   return {
