@@ -126,7 +126,7 @@ describe('docs/metrics.md', () => {
   test("lists what the worker's health may be", async () => {
     const harness = new BatchHarness({ waitingLimit: 0 })
     const listed = names('`status`', 'meaning')
-    expect(listed).toEqual(['serving', 'starting', 'draining', 'stalled', 'overloaded', 'failed'])
+    expect(listed).toEqual(['serving', 'starting', 'leaving', 'draining', 'stalled', 'overloaded', 'failed'])
     expect(harness.service.health().status).toBe('overloaded')
     await harness.loop.close()
     expect(harness.service.health().status).toBe('failed')

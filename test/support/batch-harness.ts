@@ -15,6 +15,7 @@ export interface HarnessOptions extends FakeEngineOptions {
   readonly arrivalMs?: number
   readonly openConstraint?: RunServiceDeps['openConstraint']
   readonly renderTemplate?: RunServiceDeps['renderTemplate']
+  readonly onChange?: () => void
   /** Makes the text of every token longer. */
   readonly pad?: string
 }
@@ -47,6 +48,7 @@ export class BatchHarness {
       pad,
       openConstraint,
       renderTemplate,
+      onChange,
       ...engineOptions
     } = options
     this.engine = new FakeEngine(engineOptions)
@@ -56,6 +58,7 @@ export class BatchHarness {
     this.loop = new BatchLoop({
       ...common,
       engine: this.engine,
+      ...(onChange === undefined ? {} : { onChange }),
       log: (_level, message) => this.log.push(message),
       fatal: (error) => this.fatal.push(error),
     })

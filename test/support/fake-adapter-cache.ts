@@ -52,6 +52,7 @@ export class FakeAdapterCache implements AdapterCache {
   readonly pinned = new Set<AdapterDigest>()
   readonly lifted: AdapterDigest[] = []
   readonly ramLimits: number[] = []
+  readonly presenceListeners = new Set<(digest: AdapterDigest) => void>()
 
   constructor(deps: { readonly memory: DeviceMemory; readonly clock: Clock }) {
     this.device = new FakeDeviceTier(deps)
@@ -169,6 +170,19 @@ export class FakeAdapterCache implements AdapterCache {
 
   limitRam(bytes: number): void {
     this.ramLimits.push(bytes)
+  }
+
+  onPresenceChange(listener: (digest: AdapterDigest) => void): () => void {
+    this.presenceListeners.add(listener)
+    return () => this.presenceListeners.delete(listener)
+  }
+
+  outlook() {
+    const line = { fixedMs: 1, msPerMib: 1 }
+    const slots = this.device.snapshot()
+    const freeSlots = slots.filter(({ state }) => state === 'free').length
+    const victim = { requestsPerSecond: 0, reloadMs: 0 }
+    return { freeSlots, hasSlotToGive: freeSlots > 0, victim, reload: { ram: line, disk: line, origin: line } }
   }
 
   residency(digest: AdapterDigest) {

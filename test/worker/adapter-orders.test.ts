@@ -26,6 +26,8 @@ beforeEach(async () => {
       info: none,
       state: none,
       start: none,
+      events: none,
+      leave: none,
       tokenize: none,
       adapters: (digest) => adapters.adapters(digest),
       order: (...order) => adapters.order(...order),

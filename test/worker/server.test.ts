@@ -2,20 +2,27 @@ import { connect } from 'node:net'
 import { limits } from '@quiver/protocol'
 import { afterEach, describe, expect, it } from 'vitest'
 import { AdapterService } from '../../packages/worker/src/adapter-service.ts'
+import { EventFeed } from '../../packages/worker/src/event-feed.ts'
 import { startServer, type WorkerServer } from '../../packages/worker/src/server.ts'
 import { nodeTimers } from '../../packages/worker/src/timers.ts'
+import { workerLoad } from '../../packages/worker/src/worker-load.ts'
 import { BatchHarness, type HarnessOptions, registered, runRequest } from '../support/batch-harness.ts'
+import { fakeDigest } from '../support/fake-adapter-cache.ts'
 import { referenceTokens } from '../support/fake-engine.ts'
 import { fakeTokenizer } from '../support/fake-tokenizer.ts'
 import { type ClientRun, call, openRun } from '../support/run-client.ts'
 
 let harness: BatchHarness
 let server: WorkerServer
+let feed: EventFeed
 
 async function start(options: HarnessOptions & { token?: string; runBufferBytes?: number; manualTimers?: boolean } = {}) {
   const { token, runBufferBytes, manualTimers, ...rest } = options
-  harness = new BatchHarness({ neverEnds: true, ...rest })
+  harness = new BatchHarness({ neverEnds: true, onChange: () => feed.loadChanged(), ...rest })
   const adapters = new AdapterService(harness.cache)
+  const { loop, cache, service, clock } = harness
+  const load = () => workerLoad({ loop, cache, isLeaving: service.isLeaving, resolving: service.resolving })
+  feed = new EventFeed({ epoch: 'one', timers: manualTimers ? clock : nodeTimers, cache, load })
   server = await startServer({
     host: '127.0.0.1',
     port: 0,
@@ -33,6 +40,8 @@ async function start(options: HarnessOptions & { token?: string; runBufferBytes?
       info: () => {
         throw new Error('a bug in the worker')
       },
+      events: () => feed,
+      leave: () => harness.service.leave(),
     },
   })
   return { ...harness, url: server.url }
@@ -40,6 +49,7 @@ async function start(options: HarnessOptions & { token?: string; runBufferBytes?
 
 afterEach(async () => {
   harness.engine.releaseSteps()
+  feed.close()
   await harness.loop.close()
   await server.close()
   expect(harness.engine.violations).toEqual([])
@@ -327,5 +337,49 @@ describe('everything but a run', () => {
     const refused = await run()
     await refused.over
     expect(refused.events).toEqual([{ type: 'error', code: 'draining', message: expect.any(String) }])
+  })
+})
+
+describe('GET /v1/events', () => {
+  it('is a stream of lines that begins with a snapshot and goes on until the gateway leaves', async () => {
+    await start()
+    const stream = await fetch(`${server.url}/v1/events`)
+    expect(stream.headers.get('content-type')).toBe('application/x-ndjson')
+    const reader = stream.body?.pipeThrough(new TextDecoderStream()).getReader()
+    const first = await reader?.read()
+    expect(JSON.parse(first?.value ?? '')).toMatchObject({ type: 'snapshot', epoch: 'one', sequence: 0 })
+    await (await run()).over
+    expect(JSON.parse((await reader?.read())?.value?.split('\n')[0] ?? '')).toMatchObject({ type: 'delta', sequence: 1 })
+    await reader?.cancel()
+  })
+
+  it('cuts off a gateway that takes nothing, which keeps nobody else from hearing', async () => {
+    await start()
+    const socket = connect(Number(new URL(server.url).port), '127.0.0.1')
+    socket.pause()
+    socket.write('GET /v1/events HTTP/1.1\r\nhost: x\r\n\r\n')
+    await roundTrips()
+    const gone = new Promise((resolve) => socket.once('close', resolve))
+    const digests = Array.from({ length: 4_000 }, (_, index) => fakeDigest(String(index)))
+    for (let round = 0; round < 40; round++) {
+      for (const listener of harness.cache.presenceListeners) for (const digest of digests) listener(digest)
+      feed.flush()
+    }
+    socket.resume()
+    await gone
+    const other = await fetch(`${server.url}/v1/events`)
+    expect(other.status).toBe(200)
+    await other.body?.cancel()
+  })
+
+  it('POST /v1/drain tells who listens to send nothing more', async () => {
+    await start()
+    const stream = await fetch(`${server.url}/v1/events`)
+    const reader = stream.body?.pipeThrough(new TextDecoderStream()).getReader()
+    await reader?.read()
+    expect((await call(`${server.url}/v1/drain`, { method: 'POST' })).body).toMatchObject({ status: 'leaving' })
+    feed.loadChanged()
+    expect(JSON.parse((await reader?.read())?.value?.split('\n')[0] ?? '')).toMatchObject({ load: { state: 'draining' } })
+    await reader?.cancel()
   })
 })

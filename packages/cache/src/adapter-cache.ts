@@ -25,10 +25,12 @@ import type {
 import type { AdapterIdentity } from './adapter-origins.ts'
 import { AttemptMarks } from './attempt-marks.ts'
 import type { DeviceMemory } from './device-memory.ts'
+import type { DeviceOutlook } from './device-outlook.ts'
 import type { PackedDtype } from './format/packed-adapter.ts'
 import type { AdapterLease } from './lease.ts'
 import type { RemoteAccess } from './origin/remote.ts'
 import { EvictionPolicy } from './policy/eviction-policy.ts'
+import { PresenceWatch } from './presence-watch.ts'
 import type { Residency } from './residency.ts'
 import type { ObjectStore } from './store/object-store.ts'
 import { TieredCache } from './tiered-cache.ts'
@@ -66,6 +68,10 @@ export interface AdapterCache {
   unpin(digest: AdapterDigest): void
   /** Ends a quarantine or back-off, and forgets the failures and crashes that led to it. */
   lift(digest: AdapterDigest): Promise<void>
+  /** Calls `listener` whenever an adapter may be somewhere else than before; `residency` says where. @returns ends that */
+  onPresenceChange(listener: (digest: AdapterDigest) => void): () => void
+  /** What one more adapter would find in the device, and what loads take. */
+  outlook(): DeviceOutlook
   /** Bounds the RAM tier below its budget while memory is short; at most the budget counts. */
   limitRam(bytes: number): void
   readonly device: DeviceTier
@@ -105,6 +111,7 @@ export async function createAdapterCache(config: AdapterCacheConfig, deps: Adapt
   const { cacheDir, diskBytes, layout, dtype } = config
   const { clock, log } = deps
   const policy = new EvictionPolicy(clock)
+  const watch = new PresenceWatch()
   const disk = await DiskTier.open(
     { folder: cacheDir, budgetBytes: diskBytes, layout, dtype },
     {
@@ -115,8 +122,9 @@ export async function createAdapterCache(config: AdapterCacheConfig, deps: Adapt
         score: (digest, bytes) => policy.score({ digest, bytes, from: 'origin', space: bytes }),
         noteUse: (digest) => policy.noteUse(digest),
       },
+      changed: watch.changed,
     },
   )
   const marks = await AttemptMarks.open(join(cacheDir, 'attempts'), { files: nodeFiles, log })
-  return new TieredCache(config, deps, { disk, marks, policy })
+  return new TieredCache(config, deps, { disk, marks, policy, watch })
 }

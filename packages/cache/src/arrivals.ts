@@ -24,6 +24,8 @@ export interface ArrivalsDeps {
   /** Whether there is room in memory for one more. */
   readonly hasRoom: () => boolean
   readonly loader: AdapterLoader
+  /** An adapter has set out, or does not come any more. */
+  readonly changed: (digest: AdapterDigest) => void
 }
 
 /** Counted since the start. */
@@ -89,6 +91,7 @@ export class Arrivals {
   async #fly({ digest, recipe }: AdapterIdentity, signal: AbortSignal): Promise<PackedAdapter> {
     const arrival = { startedAtMs: this.#deps.clock.nowMs() }
     this.#startedAtMs.set(digest, arrival)
+    this.#deps.changed(digest)
     // A merge waits for loads of its members, so it must not hold a place among them.
     const gate = recipe === undefined ? this.#gate : this.#mergeGate
     const { marks, loader } = this.#deps
@@ -100,6 +103,7 @@ export class Arrivals {
     } finally {
       // A newer flight of this digest may have begun since this one was aborted.
       if (this.#startedAtMs.get(digest) === arrival) this.#startedAtMs.delete(digest)
+      this.#deps.changed(digest)
     }
   }
 

@@ -6,6 +6,7 @@ export {
 } from './adapter-cache.ts'
 export type { AdapterIdentity } from './adapter-origins.ts'
 export type { DeviceMemory } from './device-memory.ts'
+export type { DeviceOutlook } from './device-outlook.ts'
 export type { PackedAdapter, PackedArray, PackedDtype, PackedModule } from './format/packed-adapter.ts'
 export type { AdapterLease } from './lease.ts'
 export type { Residency, SlotView } from './residency.ts'

@@ -16,12 +16,13 @@ import { AdapterOrders } from './adapter-orders.ts'
 import { type AdapterIdentity, AdapterOrigins } from './adapter-origins.ts'
 import { Arrivals } from './arrivals.ts'
 import type { AttemptMarks } from './attempt-marks.ts'
+import { type DeviceOutlook, deviceOutlook } from './device-outlook.ts'
 import type { PackedAdapter } from './format/packed-adapter.ts'
 import { maxWeightsBytes } from './format/validate.ts'
 import { type AdapterLease, TierLease } from './lease.ts'
 import type { EvictionPolicy } from './policy/eviction-policy.ts'
-import type { ReloadSource } from './policy/reload-costs.ts'
 import { reportPresences } from './presence-report.ts'
+import type { PresenceWatch } from './presence-watch.ts'
 import { Quarantine } from './quarantine.ts'
 import type { Residency } from './residency.ts'
 import type { Outcome } from './single-flight.ts'
@@ -39,12 +40,14 @@ export interface TieredCacheParts {
   readonly disk: DiskTier
   readonly marks: AttemptMarks
   readonly policy: EvictionPolicy
+  readonly watch: PresenceWatch
 }
 
 export class TieredCache implements AdapterCache {
   readonly device: DeviceSlots
   readonly #clock: Clock
   readonly #policy: EvictionPolicy
+  readonly #watch: PresenceWatch
   readonly #marks: AttemptMarks
   readonly #origins: AdapterOrigins
   readonly #disk: DiskTier
@@ -59,16 +62,18 @@ export class TieredCache implements AdapterCache {
 
   constructor(config: AdapterCacheConfig, deps: AdapterCacheDeps, parts: TieredCacheParts) {
     const { clock, store, device, log, remote } = deps
-    const { disk, marks, policy } = parts
+    const { disk, marks, policy, watch } = parts
+    const { changed } = watch
     this.#clock = clock
     this.#policy = policy
+    this.#watch = watch
     this.#marks = marks
     this.#disk = disk
     const limits = { maxRank: config.maxRank, maxWeightsBytes: maxWeightsBytes(config.layout, config.maxRank) }
     this.#origins = new AdapterOrigins({ store, localRoots: config.localRoots, remote, clock }, limits)
-    this.#ram = new RamTier(config.ramBytes, ({ digest, bytes }) =>
-      policy.score({ digest, bytes, from: this.#onDisk(digest), space: bytes }),
-    )
+    const ramScore = ({ digest, bytes }: PackedAdapter) =>
+      policy.score({ digest, bytes, from: this.#onDisk(digest), space: bytes })
+    this.#ram = new RamTier(config.ramBytes, ramScore, changed)
     this.#quarantine = new Quarantine(clock)
     this.#loader = new AdapterLoader(config, {
       disk,
@@ -77,7 +82,16 @@ export class TieredCache implements AdapterCache {
       log,
     })
     const hasRoom = (): boolean => this.#ram.hasRoom
-    this.#arrivals = new Arrivals({ clock, log, policy, quarantine: this.#quarantine, marks, hasRoom, loader: this.#loader })
+    this.#arrivals = new Arrivals({
+      clock,
+      log,
+      policy,
+      quarantine: this.#quarantine,
+      marks,
+      hasRoom,
+      loader: this.#loader,
+      changed,
+    })
     this.#orders = new AdapterOrders({
       lease: (identity) => this.#newLease(identity),
       pinnedBytesAtMost: Math.floor(config.ramBytes * PINNED_SHARE),
@@ -96,6 +110,7 @@ export class TieredCache implements AdapterCache {
       clock,
       scoreOf: (digest, bytes) => policy.score({ digest, bytes, from: this.#inMemory(digest), space: 1 }),
       noteCopy: (bytes, tookMs) => policy.noteReload('ram', bytes, tookMs),
+      changed,
     })
     for (const digest of marks.suspects) if (marks.crashesOf(digest) >= CRASHES_ALLOWED) this.#holdPoison(digest)
   }
@@ -175,6 +190,24 @@ export class TieredCache implements AdapterCache {
     await this.#marks.forget(digest)
   }
 
+  onPresenceChange(listener: (digest: AdapterDigest) => void): () => void {
+    return this.#watch.listen(listener)
+  }
+
+  outlook(): DeviceOutlook {
+    const policy = this.#policy
+    return deviceOutlook({
+      slots: this.device.snapshot(),
+      reload: policy.reloads(),
+      requestsPerSecond: (digest) => policy.requestsPerSecond(digest),
+      from: (digest) => this.#inMemory(digest),
+      bytesOf: (digest) => {
+        const presence = this.device.presence(digest)
+        return presence?.state === 'resident' ? presence.bytes : 0
+      },
+    })
+  }
+
   limitRam(bytes: number): void {
     this.#ram.limit(bytes)
     this.#arrivals.wake()
@@ -232,11 +265,11 @@ export class TieredCache implements AdapterCache {
   }
 
   /** Where a slot would get the adapter from again. */
-  #inMemory(digest: AdapterDigest): ReloadSource {
+  #inMemory(digest: AdapterDigest): 'ram' | 'disk' | 'origin' {
     return this.#ram.peek(digest) === undefined ? this.#onDisk(digest) : 'ram'
   }
 
-  #onDisk(digest: AdapterDigest): ReloadSource {
+  #onDisk(digest: AdapterDigest): 'disk' | 'origin' {
     return this.#disk.sizeOf(digest) === undefined ? 'origin' : 'disk'
   }
 

@@ -15,6 +15,10 @@ export const limits = {
   runFlushMs: 15_000,
   /** A worker whose step takes longer than this is not healthy. */
   stepAgeMs: 20_000,
+  /** A worker says at least this often that it is there, to each gateway that listens. */
+  eventHeartbeatMs: 1_000,
+  /** News of a worker that a gateway has not taken yet; a gateway further behind is cut off. A snapshot of 10,000 adapters takes one. */
+  eventsBufferBytes: 4 * 1024 * 1024,
   /** An unused connection between a gateway and a worker is closed after this. */
   connectionIdleMs: 60_000,
   /** Adapters of one `merged_adapters`: the source weights of all of them are in memory while they are merged. */

@@ -23,6 +23,8 @@ export const workerLoadSchema = z.object({
   queuedTokens: count,
   /** Prompt tokens a second, measured beside its running sequences. */
   tokensPerSecond: z.number().positive(),
+  /** How long the step in progress has been running: a step that takes very long is one that hangs. */
+  stepAgeMs: milliseconds.optional(),
   /** Mean time between two sequences that end while it is full. */
   turnoverMs: milliseconds,
   freeSlots: count,

@@ -7,7 +7,15 @@ export const workerStateSchema = z.object({
   running: count,
   waiting: count,
   loading: count,
-  slots: z.array(z.object({ state: z.enum(['free', 'loading', 'resident']) })),
+  slots: z.array(
+    z.object({
+      state: z.enum(['free', 'loading', 'resident']),
+      slot: count.optional(),
+      /** Of the adapter that is in it or on its way into it. */
+      digest: z.string().optional(),
+      leaseCount: count.optional(),
+    }),
+  ),
   leases: z.object({ adapters: count, slots: count }),
   steps: count,
   failedSteps: count,

@@ -11,6 +11,7 @@ import {
   toServingError,
 } from '@quiver/protocol'
 import type { Engine, StepResult } from './engine/engine.ts'
+import { LoadMeter } from './load-meter.ts'
 import { abandonStep, applyStep, beginStep, endAll, errorEvent, type StepDeps } from './step/apply-step.ts'
 import { Batch, type BatchCounters } from './step/batch.ts'
 import { planStep } from './step/plan-step.ts'
@@ -27,6 +28,8 @@ export interface BatchLoopDeps {
   readonly clock: Clock
   readonly timers: Timers
   readonly log: Logger
+  /** Called when the batch is another one than before. */
+  onChange?(): void
   /** A broken invariant: the process must end and start clean rather than answer wrongly. */
   fatal(error: unknown): void
 }
@@ -66,6 +69,7 @@ export class BatchLoop {
   readonly #limits: StepLimits
   readonly #stepDeps: StepDeps
   readonly #batch = new Batch()
+  readonly #meter = new LoadMeter()
   readonly #wakeUp: WakeUp
   readonly #ended: Promise<void>
   readonly #loads = new Set<Promise<void>>()
@@ -99,6 +103,17 @@ export class BatchLoop {
   /** How long the step in progress has been running; 0 between steps. A large value means that the engine hangs. */
   get stepAgeMs(): number {
     return this.#stepStartedAtMs === undefined ? 0 : this.#deps.clock.nowMs() - this.#stepStartedAtMs
+  }
+
+  /** What who places requests wants to know. */
+  busyness() {
+    return {
+      running: this.#batch.runningCount,
+      waiting: this.waitingCount,
+      queuedTokens: this.#batch.queuedTokens,
+      tokensPerSecond: this.#meter.tokensPerSecond,
+      turnoverMs: this.#meter.turnoverMs,
+    }
   }
 
   /** Tokens that end a text: those of the model and of its tokenizer. */
@@ -187,15 +202,22 @@ export class BatchLoop {
     this.#tellIfEmpty()
     if (plan.kind === 'idle') return this.#wakeUp.sleepUntil(plan.wakeAtMs)
     const result = await this.#compute(plan)
-    if (result !== undefined) applyStep(this.#batch, plan, result, this.#stepDeps)
+    if (result === undefined) return
+    const running = this.#batch.runningCount
+    applyStep(this.#batch, plan, result, this.#stepDeps)
+    this.#meter.ended(running - this.#batch.runningCount, this.#deps.clock.nowMs(), this.waitingCount > 0)
+    this.#deps.onChange?.()
   }
 
   /** @returns undefined when the step failed; its sequences have then ended */
   async #compute(plan: RunPlan): Promise<StepResult | undefined> {
-    this.#stepStartedAtMs = this.#deps.clock.nowMs()
+    const startedAtMs = this.#deps.clock.nowMs()
+    this.#stepStartedAtMs = startedAtMs
     try {
       const result = await this.#deps.engine.step({ rows: plan.rows, wanted: plan.wanted, pooled: plan.pooled })
       this.#failedInARow = 0
+      const promptRows = plan.work.reduce((rows, { phase, rowCount }) => rows + (phase === 'prefill' ? rowCount : 0), 0)
+      this.#meter.step(promptRows, this.#deps.clock.nowMs() - startedAtMs)
       return result
     } catch (thrown) {
       this.#failedInARow += 1
@@ -215,6 +237,7 @@ export class BatchLoop {
 
   #post(event: BatchEvent): void {
     this.#events.push(event)
+    this.#deps.onChange?.()
     this.#wakeUp.ring()
   }
 

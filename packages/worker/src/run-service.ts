@@ -52,7 +52,8 @@ export interface RunServiceDeps {
 export type ServiceHealth =
   /** `degraded`: adapters that no tier has cannot be loaded now, and why. */
   | { readonly status: 'serving'; readonly degraded?: string }
-  | { readonly status: 'starting' | 'draining' | 'stalled' | 'overloaded' | 'failed'; readonly reason: string }
+  /** `leaving`: who has not heard of it yet is still served. */
+  | { readonly status: 'starting' | 'leaving' | 'draining' | 'stalled' | 'overloaded' | 'failed'; readonly reason: string }
 
 /**
  * Turns run requests into sequences: tokenise, cut, check lengths, find the adapter and take a lease on it (its loads begin
@@ -63,7 +64,8 @@ export class RunService {
   /** Runs whose conversation is being rendered or whose adapter is being looked up; they count as waiting. */
   #resolving = 0
   #nextId = 1
-  #draining = false
+  /** `leaving`: nobody should send more, but what comes all the same is served. */
+  #phase: 'open' | 'leaving' | 'draining' = 'open'
   #whenResolved: (() => void)[] = []
 
   constructor(deps: RunServiceDeps) {
@@ -73,13 +75,14 @@ export class RunService {
   health(): ServiceHealth {
     const { loop, waitingLimit } = this.#deps
     if (!loop.isOpen) return { status: 'failed', reason: 'the worker is stopping' }
-    if (this.#draining) return { status: 'draining', reason: 'the worker is draining and takes no new requests' }
+    if (this.#phase === 'draining') return { status: 'draining', reason: 'the worker is draining and takes no new requests' }
     if (loop.stepAgeMs > limits.stepAgeMs) {
       return { status: 'stalled', reason: `the step in progress has taken ${Math.round(loop.stepAgeMs)} ms` }
     }
     if (this.#waiting() >= waitingLimit) {
       return { status: 'overloaded', reason: `${waitingLimit} requests are waiting already; try again later` }
     }
+    if (this.#phase === 'leaving') return { status: 'leaving', reason: 'the worker is about to stop: send requests elsewhere' }
     return { status: 'serving' }
   }
 
@@ -159,9 +162,24 @@ export class RunService {
     return this.#deps.tokenizer.tokenize(text, { addSpecial })
   }
 
+  /** Whether nobody should send more. */
+  get isLeaving(): boolean {
+    return this.#phase !== 'open'
+  }
+
+  /** Requests that are not in the batch yet. */
+  get resolving(): number {
+    return this.#resolving
+  }
+
+  /** Says that it is about to stop, and serves those who come all the same because they have not heard it. */
+  leave(): void {
+    if (this.#phase === 'open') this.#phase = 'leaving'
+  }
+
   /** Takes no new runs; resolves when those it has are over. */
   async drain(): Promise<void> {
-    this.#draining = true
+    this.#phase = 'draining'
     if (this.#resolving > 0) await new Promise<void>((resolve) => this.#whenResolved.push(resolve))
     await this.#deps.loop.whenEmpty()
   }

@@ -20,6 +20,8 @@ import { Hono, type MiddlewareHandler } from 'hono'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import { type AdapterActions, adapterMethods, addAdapterRoutes } from './adapter-routes.ts'
 import type { BatchState } from './batch-loop.ts'
+import type { EventFeed } from './event-feed.ts'
+import { streamEvents } from './event-route.ts'
 import { EventStream } from './event-stream.ts'
 import { parseBody, readBody } from './request-body.ts'
 import type { ServiceHealth } from './run-service.ts'
@@ -35,6 +37,10 @@ export interface WorkerService extends AdapterActions {
   /** @throws ServingError `not_ready` while starting */
   info(): WorkerInfo
   state(): BatchState
+  /** @throws ServingError `not_ready` while starting */
+  events(): EventFeed
+  /** Tells everybody to send nothing more. */
+  leave(): void
   start(request: RunRequest, sink: EventSink, signal: AbortSignal): void
   /** @throws ServingError `invalid_parameters`; `not_ready` while starting */
   tokenize(request: TokenizeRequest): readonly TextToken[]
@@ -68,6 +74,8 @@ export interface WorkerServer {
  * | `POST /v1/tokenize` | `{ tokens }` of a text, each with its place |
  * | `GET /v1/info` | WorkerInfo |
  * | `GET /v1/state` | what the batch is doing: BatchState |
+ * | `GET /v1/events` | WorkerEvents, one JSON object a line, for as long as the gateway listens: a snapshot, then what changes |
+ * | `POST /v1/drain` | tells every gateway to send nothing more; what comes all the same is served. Answers the health |
  * | `GET /v1/adapters` | AdapterPresences; with `?digest=` of this adapter alone |
  * | `POST /v1/adapters/<order>` | `prefetch`, `pin`, `unpin` or `lift` the adapter of an AdapterOrder; AdapterPresences of this adapter when it is done |
  * | `GET /health` | 200 when a request would be served, else 503 with the reason; needs no token |
@@ -117,6 +125,8 @@ const methods = {
   '/v1/state': 'GET',
   '/v1/run': 'POST',
   '/v1/tokenize': 'POST',
+  '/v1/events': 'GET',
+  '/v1/drain': 'POST',
   ...adapterMethods,
 }
 
@@ -147,6 +157,14 @@ export function createApp(options: WorkerServerOptions): Hono<Env> {
   app.post('/v1/tokenize', async (context) => {
     const body = await readBody(context.env.incoming, limits.runRequestBytes)
     return context.json({ tokens: service.tokenize(parseBody(tokenizeRequestSchema, 'a tokenize request', body)) })
+  })
+  app.get('/v1/events', (context) => {
+    streamEvents(service.events(), context.env.outgoing)
+    return RESPONSE_ALREADY_SENT
+  })
+  app.post('/v1/drain', (context) => {
+    service.leave()
+    return context.json(service.health())
   })
   addAdapterRoutes(app, service)
   for (const [path, allow] of Object.entries(methods)) {

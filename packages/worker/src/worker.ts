@@ -5,6 +5,7 @@ import manifest from '../package.json' with { type: 'json' }
 import { AdapterService } from './adapter-service.ts'
 import { BatchLoop, type BatchState } from './batch-loop.ts'
 import type { Engine } from './engine/engine.ts'
+import { EventFeed } from './event-feed.ts'
 import { Grammars } from './grammar/grammars.ts'
 import { MemoryPressure } from './memory-pressure.ts'
 import { baseLayout, type ModelSpec } from './model/model-spec.ts'
@@ -15,6 +16,7 @@ import { createStopSequences } from './sampling/stop-sequences.ts'
 import { startServer, type WorkerServer, type WorkerService } from './server.ts'
 import { AdapterTemplates } from './tokenizer/adapter-templates.ts'
 import type { WorkerConfig, WorkerDeps } from './worker-config.ts'
+import { workerLoad } from './worker-load.ts'
 import { defaultParts, type WorkerParts } from './worker-parts.ts'
 
 export interface Worker {
@@ -23,6 +25,8 @@ export interface Worker {
   readonly info: WorkerInfo
   health(): ServiceHealth
   state(): BatchState
+  /** Tells every gateway to send nothing more, and serves those who have not heard it yet. */
+  leave(): void
   /** Takes no new runs; resolves when those it has are over. */
   drain(): Promise<void>
   /** Ends everything after the step in progress and gives everything back. */
@@ -49,7 +53,7 @@ export async function createWorker(config: WorkerConfig, deps: WorkerDeps): Prom
     cleanUp.push(() => cache.close())
     watchMemory({ config, deps, cache }, cleanUp)
     const common = { ...deps, ...base, cache }
-    const loop = new BatchLoop(common)
+    const loop = new BatchLoop({ ...common, onChange: () => service.feed?.loadChanged() })
     cleanUp.push(() => loop.close())
     const grammars = new Grammars({ ...common, vocabSize: base.spec.vocabSize, eosTokenIds: loop.eosTokenIds })
     cleanUp.push(async () => grammars.close())
@@ -75,13 +79,18 @@ export async function createWorker(config: WorkerConfig, deps: WorkerDeps): Prom
     service.store = store
     // A store that is down keeps nobody from starting: what the disk holds is served, and health says so.
     void store.probe()
-    service.description = info
     const { runs } = service
+    const load = () => workerLoad({ loop, cache, isLeaving: runs.isLeaving, resolving: runs.resolving })
+    const feed = new EventFeed({ epoch: info.workerId, timers: deps.timers, cache, load })
+    cleanUp.push(async () => feed.close())
+    service.feed = feed
+    service.description = info
     return {
       url: server.url,
       info,
       health: () => runs.health(),
       state: () => runs.state(),
+      leave: () => service.leave(),
       drain: () => runs.drain(),
       close: () => undo(cleanUp),
     }
@@ -179,6 +188,7 @@ class StartingService implements WorkerService {
   runs: RunService | undefined
   adapterService: AdapterService | undefined
   store: WatchedStore | undefined
+  feed: EventFeed | undefined
   description: WorkerInfo | undefined
 
   health(): ServiceHealth {
@@ -195,6 +205,17 @@ class StartingService implements WorkerService {
 
   state(): BatchState {
     return this.#ready().state()
+  }
+
+  events(): EventFeed {
+    if (this.feed === undefined) throw this.#starting()
+    return this.feed
+  }
+
+  leave(): void {
+    this.#ready().leave()
+    this.feed?.loadChanged()
+    this.feed?.flush()
   }
 
   start(...run: Parameters<WorkerService['start']>): void {

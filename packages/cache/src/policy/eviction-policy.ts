@@ -41,6 +41,16 @@ export class EvictionPolicy {
     this.#costs.note(from, bytes, tookMs)
   }
 
+  /** What bringing an adapter into the device takes from each place, as far as it was measured: a load ends with the copy out of memory. */
+  reloads(): Readonly<Record<'ram' | 'disk' | 'origin', { readonly fixedMs: number; readonly msPerMib: number }>> {
+    const ram = this.#costs.line('ram')
+    const through = (source: ReloadSource) => {
+      const { fixedMs, msPerMib } = this.#costs.line(source)
+      return { fixedMs: fixedMs + ram.fixedMs, msPerMib: msPerMib + ram.msPerMib }
+    }
+    return { ram, disk: through('disk'), origin: through('origin') }
+  }
+
   /** How often an adapter has been asked for lately; what a steady rate settles at. */
   requestsPerSecond(digest: AdapterDigest): number {
     const use = this.#uses.peek(digest)

@@ -18,6 +18,11 @@ export class ReloadCosts {
     return FIXED_MS[source] + this.#msPerMib[source] * mib(bytes)
   }
 
+  /** The estimate as a line: fixedMs + msPerMib × size. */
+  line(source: ReloadSource): { readonly fixedMs: number; readonly msPerMib: number } {
+    return { fixedMs: FIXED_MS[source], msPerMib: this.#msPerMib[source] }
+  }
+
   /** A load took so long. */
   note(source: ReloadSource, bytes: number, tookMs: number): void {
     if (bytes <= 0) return

@@ -48,6 +48,8 @@ export interface DeviceSlotsDeps {
   readonly scoreOf: (digest: AdapterDigest, bytes: number) => number
   /** An adapter was copied into a slot. */
   readonly noteCopy: (bytes: number, tookMs: number) => void
+  /** An adapter has come into a slot, left one, or begun to come. */
+  readonly changed?: (digest: AdapterDigest) => void
 }
 
 export class DeviceSlots implements DeviceTier {
@@ -55,16 +57,18 @@ export class DeviceSlots implements DeviceTier {
   readonly #clock: Clock
   readonly #scoreOf: DeviceSlotsDeps['scoreOf']
   readonly #noteCopy: DeviceSlotsDeps['noteCopy']
+  readonly #changed: (digest: AdapterDigest) => void
   readonly #ghosts: GhostList
   readonly #slots: readonly Slot[]
   readonly #byDigest = new Map<AdapterDigest, SlotIndex>()
   #evicted = 0
 
-  constructor({ memory, clock, scoreOf, noteCopy }: DeviceSlotsDeps) {
+  constructor({ memory, clock, scoreOf, noteCopy, changed = () => {} }: DeviceSlotsDeps) {
     this.#memory = memory
     this.#clock = clock
     this.#scoreOf = scoreOf
     this.#noteCopy = noteCopy
+    this.#changed = changed
     this.#ghosts = new GhostList(clock)
     this.#slots = Array.from({ length: memory.slots }, () => ({ generation: 0, content: { state: 'free' } }))
   }
@@ -127,6 +131,7 @@ export class DeviceSlots implements DeviceTier {
     const startedAtMs = this.#clock.nowMs()
     place.content = { state: 'loading', digest, startedAtMs }
     this.#byDigest.set(digest, slot)
+    this.#changed(digest)
     try {
       await this.#memory.loadAdapter(slot, packed)
     } catch (thrown) {
@@ -134,11 +139,13 @@ export class DeviceSlots implements DeviceTier {
       this.#memory.clearSlot(slot)
       this.#byDigest.delete(digest)
       place.content = { state: 'free' }
+      this.#changed(digest)
       throw thrown
     }
     const nowMs = this.#clock.nowMs()
     place.content = { state: 'resident', digest, bytes, leaseCount: 0, lastUsedMs: nowMs }
     this.#ghosts.loaded(digest)
+    this.#changed(digest)
     this.#noteCopy(bytes, nowMs - startedAtMs)
   }
 
@@ -167,6 +174,7 @@ export class DeviceSlots implements DeviceTier {
     assert(content.leaseCount === 0, 'a leased slot is never evicted')
     this.#byDigest.delete(content.digest)
     this.#ghosts.evicted(content.digest)
+    this.#changed(content.digest)
     this.#evicted += 1
   }
 

@@ -35,6 +35,8 @@ export interface DiskTierDeps {
   /** Names temporary files; never repeats. */
   readonly uniqueId: () => string
   readonly policy: DiskPolicy
+  /** A file of this base model has come or gone. */
+  readonly changed?: (digest: AdapterDigest) => void
 }
 
 /** What decides who makes room. */
@@ -93,7 +95,7 @@ export class DiskTier {
     return { ...this.#counters }
   }
 
-  get usage(): DiskTierCounters & { readonly bytes: number } {
+  get usage() {
     return { bytes: this.bytes, ...this.#counters }
   }
 
@@ -200,7 +202,7 @@ export class DiskTier {
       .catch((thrown) => {
         const code = codeOf(thrown)
         // EMFILE: no file handle is free now; the file itself may be sound.
-        if (code === 'ENOENT') this.#index.delete(path)
+        if (code === 'ENOENT') this.#forget(path)
         if (code === 'ENOENT' || code === 'EMFILE' || code === 'ENFILE') return undefined
         throw thrown
       })
@@ -231,12 +233,11 @@ export class DiskTier {
   async #use(path: string, bytes: number): Promise<void> {
     this.#stampMs += 1
     this.#index.put(path, { bytes, stampMs: this.#stampMs })
-    const stamp = this.#stampMs / 1000
+    this.#tell(path)
     // A lost stamp costs a little order after the next start.
-    await this.#deps.files.utimes(path, stamp, stamp).catch(() => undefined)
+    await this.#deps.files.utimes(path, this.#stampMs / 1000, this.#stampMs / 1000).catch(() => undefined)
   }
 
-  /** Says whether there is room now. */
   async #makeRoom(bytes: number): Promise<boolean> {
     const over = this.#index.bytes + bytes - this.#config.budgetBytes
     return over <= 0 || (await this.#evict(over))
@@ -267,8 +268,18 @@ export class DiskTier {
     return true
   }
 
-  async #remove(path: string): Promise<void> {
+  #forget(path: string): void {
     this.#index.delete(path)
+    this.#tell(path)
+  }
+
+  /** Of files of other base models nobody wants to hear. */
+  #tell(path: string): void {
+    if (path.startsWith(this.#home)) this.#deps.changed?.(digestOf(path))
+  }
+
+  async #remove(path: string): Promise<void> {
+    this.#forget(path)
     await this.#deps.files.rm(path, { recursive: true, force: true }).catch((thrown: unknown) => {
       this.#deps.log('warn', 'a file of the disk tier cannot be removed', { path, reason: codeOf(thrown) })
     })

@@ -17,16 +17,25 @@ export class RamTier {
   readonly #held = new Map<AdapterDigest, Held>()
   readonly #idle = new Map<AdapterDigest, PackedAdapter>()
   readonly #leaving: EvictionQueue<AdapterDigest>
+  readonly #changed: (digest: AdapterDigest) => void
   #budgetBytes: number
   #heldBytes = 0
   #idleBytes = 0
   #evicted = 0
 
-  /** @param scoreOf what an adapter is worth to keep; the least goes first */
-  constructor(budgetBytes: number, scoreOf: (packed: PackedAdapter) => number) {
+  /**
+   * @param scoreOf what an adapter is worth to keep; the least goes first
+   * @param changed an adapter has come or gone
+   */
+  constructor(
+    budgetBytes: number,
+    scoreOf: (packed: PackedAdapter) => number,
+    changed: (digest: AdapterDigest) => void = () => {},
+  ) {
     assert(Number.isSafeInteger(budgetBytes) && budgetBytes > 0, 'the RAM budget is a positive number of bytes')
     this.#configuredBytes = budgetBytes
     this.#budgetBytes = budgetBytes
+    this.#changed = changed
     this.#leaving = new EvictionQueue((digest) => {
       const packed = this.#idle.get(digest)
       assert(packed !== undefined, 'only idle adapters may have to leave')
@@ -93,6 +102,7 @@ export class RamTier {
     this.#takeIdle(packed.digest)
     this.#held.set(packed.digest, { packed, count: 1 })
     this.#heldBytes += packed.bytes
+    this.#changed(packed.digest)
     this.#trim()
     return packed
   }
@@ -123,6 +133,7 @@ export class RamTier {
       if (digest === undefined) return
       this.#takeIdle(digest)
       this.#evicted += 1
+      this.#changed(digest)
     }
   }
 }

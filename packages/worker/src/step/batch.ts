@@ -39,6 +39,12 @@ export class Batch {
   get runningCount(): number {
     return this.#running.size
   }
+  /** Prompt tokens that are still to compute. */
+  get queuedTokens(): number {
+    let tokens = 0
+    for (const { init, computed } of this.all()) tokens += Math.max(0, init.promptIds.length - computed)
+    return tokens
+  }
   /** Leases on adapters that sequences hold. */
   get adapterLeaseCount(): number {
     return [...this.all()].filter((sequence) => sequence.init.adapter.kind === 'adapter').length
