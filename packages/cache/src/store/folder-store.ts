@@ -15,14 +15,20 @@ import { basename, dirname, join } from 'node:path'
 import { ServingError } from '@quiver/protocol'
 import { LRUCache } from 'lru-cache'
 import { sha256Hex } from '../format/digest.ts'
+import { ahead } from './ahead.ts'
 import { type FileIdentity, identityKey } from './file-identity.ts'
 import { withFileLock } from './file-lock.ts'
 import type { GetOptions, ListOptions, ObjectEntry, ObjectStore, PutOptions, StoredObject } from './object-store.ts'
 import { storeFailure } from './store-failure.ts'
 import { checkStoreKey, isStoreKey } from './store-key.ts'
 
-/** Etags remembered; each costs some 200 bytes. */
-const ETAGS_REMEMBERED = 20_000
+/**
+ * Etags remembered; each costs some 200 bytes. A catalogue of 10,000 adapters has 20,000 objects and is listed every few
+ * seconds: with fewer places than objects, every listing would read every file.
+ */
+const ETAGS_REMEMBERED = 100_000
+/** Files and folders that a listing looks at at once. */
+const LOOKED_AT_ONCE = 32
 const TEMPORARY = '.quiver-tmp-'
 
 export class FolderStore implements ObjectStore {
@@ -94,14 +100,8 @@ export class FolderStore implements ObjectStore {
   }
 
   async *list(prefix: string, { startAfter = '' }: ListOptions = {}): AsyncIterable<ObjectEntry> {
-    for await (const key of this.#keys('', prefix, startAfter)) {
-      try {
-        yield await this.head(key)
-      } catch (thrown) {
-        // Deleted, or replaced by something that is no object, since the folder was read.
-        if (!(thrown instanceof ServingError && thrown.code === 'not_found')) throw thrown
-      }
-    }
+    const keys = this.#keys('', await this.#names(''), prefix, startAfter)
+    for await (const entry of ahead(keys, LOOKED_AT_ONCE, (key) => this.#entryOf(key))) if (entry !== undefined) yield entry
   }
 
   async delete(key: string): Promise<void> {
@@ -113,6 +113,20 @@ export class FolderStore implements ObjectStore {
     } catch (thrown) {
       const failure = storeFailure(thrown, key)
       if (failure.code !== 'not_found') throw failure
+    }
+  }
+
+  /** Of a key that was found in its folder. Undefined when it is no object any more. */
+  async #entryOf(key: string): Promise<ObjectEntry | undefined> {
+    try {
+      // Of a file that has not changed everything is known without opening it, which would take four calls.
+      const stats = await lstat(join(this.#root, key), { bigint: true })
+      const etag = this.#etags.get(identityKey(stats))
+      return etag === undefined ? await this.head(key) : { key, size: Number(stats.size), etag }
+    } catch (thrown) {
+      const failure = storeFailure(thrown, key)
+      if (failure.code !== 'not_found') throw failure
+      return undefined
     }
   }
 
@@ -171,25 +185,34 @@ export class FolderStore implements ObjectStore {
     return etag
   }
 
-  /** Keys below `folder` ('' or ending in '/') in ascending order; whole folders that cannot match are not read. */
-  async *#keys(folder: string, prefix: string, startAfter: string): AsyncIterable<string> {
+  /** What is in `folder` ('' or ending in '/'), in ascending order, folders with their '/'. */
+  async #names(folder: string): Promise<readonly string[]> {
     const entries = await readdir(join(this.#root, folder), { withFileTypes: true }).catch((thrown: NodeJS.ErrnoException) => {
       if (thrown.code === 'ENOENT' || thrown.code === 'ENOTDIR') return []
       throw storeFailure(thrown, folder)
     })
-    const names = entries
+    return entries
       .filter((entry) => entry.isFile() || entry.isDirectory())
       .map((entry) => (entry.isDirectory() ? `${entry.name}/` : entry.name))
       .sort((x, y) => (x < y ? -1 : 1))
-    for (const name of names) {
-      const key = folder + name
-      if (!name.endsWith('/')) {
-        if (key.startsWith(prefix) && key > startAfter && isStoreKey(key)) yield key
-      } else if ((key.startsWith(prefix) || prefix.startsWith(key)) && (key > startAfter || startAfter.startsWith(key))) {
-        if (isStoreKey(key.slice(0, -1))) yield* this.#keys(key, prefix, startAfter)
-      }
+  }
+
+  /** Keys below `folder` in ascending order; whole folders that cannot match are not read. */
+  async *#keys(folder: string, names: readonly string[], prefix: string, startAfter: string): AsyncGenerator<string> {
+    const keys = names.map((name) => folder + name).filter((key) => mayMatch(key, prefix, startAfter))
+    const read = async (key: string) => ({ key, names: key.endsWith('/') ? await this.#names(key) : undefined })
+    for await (const { key, names: below } of ahead(keys, LOOKED_AT_ONCE, read)) {
+      if (below === undefined) yield key
+      else yield* this.#keys(key, below, prefix, startAfter)
     }
   }
+}
+
+/** @param key of an object, or of a folder, ending in '/', whose objects may match */
+function mayMatch(key: string, prefix: string, startAfter: string): boolean {
+  if (!key.endsWith('/')) return key.startsWith(prefix) && key > startAfter && isStoreKey(key)
+  const hasPrefix = key.startsWith(prefix) || prefix.startsWith(key)
+  return hasPrefix && (key > startAfter || startAfter.startsWith(key)) && isStoreKey(key.slice(0, -1))
 }
 
 function clampRange(range: GetOptions['range'], size: number, key: string): { start: number; end: number } {
