@@ -1,4 +1,5 @@
 // libquiver_ops for CPUs: the operator's front on the host kernels, as a library that ONNX Runtime loads.
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <thread>
@@ -54,7 +55,11 @@ const char *RunOnHost(const LoraCall &call, const LoraContext &context, void *st
   return host::RunLora(call, *host.kernels, host.threads, threads);
 }
 
+// Calls in which the runtime did not compute in place.
+std::atomic<int64_t> copied_calls{0};
+
 const char *Copy(void *to, const void *from, size_t bytes, const LoraContext &) {
+  copied_calls.fetch_add(1, std::memory_order_relaxed);
   std::memcpy(to, from, bytes);
   return nullptr;
 }
@@ -74,8 +79,11 @@ QUIVER_EXPORT const char *QuiverOpsName() {
   return name;
 }
 
+// How many calls so far had to copy y first, which a graph with known shapes never needs; for tests.
+QUIVER_EXPORT int64_t QuiverOpsCopiedCalls() { return quiver::copied_calls.load(std::memory_order_relaxed); }
+
 QUIVER_EXPORT quiver::ort::Status *QUIVER_ORT_CALL RegisterCustomOps(quiver::ort::SessionOptions *options,
                                                                      const quiver::ort::ApiBase *base) {
-  static const quiver::LoraOperator lora = quiver::MakeLoraOperator(quiver::kHost);
+  static const quiver::LoraOperator lora = quiver::MakeLoraOperator(quiver::kHost, *base);
   return quiver::RegisterLora(options, base, lora);
 }

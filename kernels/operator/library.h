@@ -3,6 +3,8 @@
 //   RegisterCustomOps(options, base)   called by ONNX Runtime: adds the domain `quiver` to a session
 //   QuiverOpsInterface()               number of the interface below and of the operator's inputs; the worker compares it
 //   QuiverOpsName()                    what computes here, e.g. "host-avx512"
+//
+// The host build also has QuiverOpsCopiedCalls(), see host/host_library.cc.
 #pragma once
 
 #include "lora_op.h"

@@ -201,6 +201,14 @@ void QUIVER_ORT_CALL Destroy(void *opaque) {
   std::free(opaque);
 }
 
+// The output is as y is. The runtime computes in place only where it knows beforehand that both have the same shape.
+Status *QUIVER_ORT_CALL InferShape(const CustomOp *op, ort::ShapeInferContext *context) {
+  const Api &api = reinterpret_cast<const LoraOperator *>(op)->api;
+  ort::TensorInfo *y = nullptr;
+  if (Status *status = api.ShapeInferGetInput(context, kY, &y)) return status;
+  return api.ShapeInferSetOutput(context, 0, y);
+}
+
 size_t QUIVER_ORT_CALL MayInplace(int **inputs, int **outputs) {
   int *pair = static_cast<int *>(std::malloc(2 * sizeof(int)));
   if (pair == nullptr) return 0;
@@ -244,9 +252,10 @@ bool CheckIndices(const LoraCall &call, char *message, size_t capacity) {
   return true;
 }
 
-LoraOperator MakeLoraOperator(const LoraBackend &backend) {
+LoraOperator MakeLoraOperator(const LoraBackend &backend, const ort::ApiBase &base) {
   LoraOperator made = {};
   made.backend = &backend;
+  made.api = Api(base.GetApi(ort::kApiVersion));
   CustomOp &op = made.callbacks;
   op.version = ort::kApiVersion;
   op.GetName = [](const CustomOp *) { return "Lora"; };
@@ -270,6 +279,7 @@ LoraOperator MakeLoraOperator(const LoraBackend &backend) {
   op.GetVariadicOutputHomogeneity = [](const CustomOp *) { return 1; };
   op.CreateKernelV2 = Create;
   op.KernelComputeV2 = Compute;
+  op.InferOutputShape = InferShape;
   op.GetStartVersion = [](const CustomOp *) { return 1; };
   op.GetEndVersion = [](const CustomOp *) { return 0x7fffffff; };
   op.GetMayInplace = MayInplace;

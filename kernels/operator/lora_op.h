@@ -48,9 +48,10 @@ struct LoraBackend {
 struct LoraOperator {
   ort::CustomOp callbacks;
   const LoraBackend *backend;
+  ort::Api api;
 };
 
-LoraOperator MakeLoraOperator(const LoraBackend &backend);
+LoraOperator MakeLoraOperator(const LoraBackend &backend, const ort::ApiBase &base);
 
 // The checks of values that no shape tells: slots and the ranks of the slots that are used. Writes what is wrong to `message`.
 bool CheckIndices(const LoraCall &call, char *message, size_t capacity);

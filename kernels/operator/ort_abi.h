@@ -129,6 +129,13 @@ class Api {
   Status *GetGpuComputeStream(const KernelContext *context, void **out) const {
     return At<Status *(QUIVER_ORT_CALL *)(const KernelContext *, void **)>(193)(context, out);
   }
+  // The shape is the context's own: not to be released.
+  Status *ShapeInferGetInput(ShapeInferContext *context, size_t index, TensorInfo **out) const {
+    return At<Status *(QUIVER_ORT_CALL *)(const ShapeInferContext *, size_t, TensorInfo **)>(268)(context, index, out);
+  }
+  Status *ShapeInferSetOutput(ShapeInferContext *context, size_t index, const TensorInfo *shape) const {
+    return At<Status *(QUIVER_ORT_CALL *)(const ShapeInferContext *, size_t, const TensorInfo *)>(270)(context, index, shape);
+  }
   // Calls `body(data, 0 … total−1)` on the session's threads, this one included, each taking the next index when it is free
   // (`batches` 0); returns when all are done.
   Status *ParallelFor(const KernelContext *context, void (*body)(void *, size_t), size_t total, size_t batches,

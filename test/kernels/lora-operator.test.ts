@@ -1,5 +1,8 @@
 /** What quiver::Lora refuses, and what it keeps apart. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { loadNativeLibrary } from '../../packages/worker/src/engine/onnx/native-library.ts'
+import { openOperator } from '../../packages/worker/src/engine/onnx/operator-library.ts'
+import { openTestEngine, stepLogprobs, stepRows, testCapacity } from '../support/engine-under-test.ts'
 import { type CaseShape, loraCase } from '../support/lora-cases.ts'
 import {
   type BoundInput,
@@ -10,6 +13,7 @@ import {
   LoraOperatorUnderTest,
 } from '../support/lora-operator.ts'
 import { builtOperator, NEEDS_COMPILER } from '../support/operator-under-test.ts'
+import { tinyModel } from '../support/tiny-models.ts'
 
 const library = await builtOperator()
 const shape: CaseShape = { seed: 5, element: 'f16', rank: 4, rows: 6, mix: 'different', in: 24, outs: [10, 20], spareRanks: 1 }
@@ -82,6 +86,25 @@ describe.runIf(library !== undefined)('quiver::Lora', () => {
     await expect(mixed.runBound(inputs, [lora.rows, columnsOf(lora)])).rejects.toThrow(/pair 0 have element types 10 and 1/)
     mixed.close()
     await expect(LoraOperatorUnderTest.open({ ...graph, pairs: 0 })).rejects.toThrow(/Lora/)
+  })
+
+  test('is computed in place by every node of a model, so that y is never copied', async () => {
+    const copied = loadNativeLibrary(library ?? '').func('QuiverOpsCopiedCalls', 'int64_t', [])
+    const before = Number(copied())
+    await operator.run(lora)
+    // This graph's y is its caller's, and must be copied: the count counts.
+    expect(Number(copied())).toBe(before + 1)
+    for (const [name, dtype] of [
+      ['qwen2-bf16', 'fp32'],
+      ['qwen3-bf16', 'int8'],
+      ['llama-fp32-tied', 'int4'],
+    ] as const) {
+      const opened = await openTestEngine(tinyModel(name), dtype, testCapacity, openOperator(library ?? ''))
+      await stepLogprobs(opened.engine, stepRows({ id: 0, tokens: [1, 2, 3] }))
+      await stepLogprobs(opened.engine, stepRows({ id: 0, tokens: [4] }, 3))
+      await opened.close()
+    }
+    expect(Number(copied())).toBe(before + 1)
   })
 
   test('keeps NaN and infinity to the rows of the adapter that has them', async () => {

@@ -84,6 +84,7 @@ export class OnnxModelBuilder {
   readonly #nodes: Write[] = []
   readonly #inputs: Write[] = []
   readonly #outputs: Write[] = []
+  readonly #shapes: Write[] = []
   readonly #initializers: Write[] = []
   readonly #domains = new Set([''])
   readonly #dataFile: string
@@ -101,6 +102,11 @@ export class OnnxModelBuilder {
 
   output(name: string, type: ElementType, shape: readonly Dimension[]): void {
     this.#outputs.push((writer) => writeValueInfo(writer, name, type, shape))
+  }
+
+  /** Says the shape of a value inside the graph, which operators that are not ONNX's own leave unknown. */
+  shape(name: string, type: ElementType, shape: readonly Dimension[]): void {
+    this.#shapes.push((writer) => writeValueInfo(writer, name, type, shape))
   }
 
   weight(name: string, tensor: ExternalTensor): string {
@@ -163,6 +169,7 @@ export class OnnxModelBuilder {
       for (const initializer of this.#initializers) message(graph, 5, initializer)
       for (const input of this.#inputs) message(graph, 11, input)
       for (const output of this.#outputs) message(graph, 12, output)
+      for (const shape of this.#shapes) message(graph, 13, shape)
     })
     for (const domain of this.#domains) {
       message(writer, 8, (opset) => {

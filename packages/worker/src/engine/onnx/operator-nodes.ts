@@ -20,6 +20,9 @@ export function operatorNodes(model: OnnxModelBuilder, packedDtype: PackedDtype)
         model.input(operatorPoolA(layer, module), packedDtype, ['slots', 'max_rank', inFeatures]),
         model.input(operatorPoolB(layer, module), packedDtype, ['slots', 'max_rank', outFeatures[i] as number]),
       ])
+      // Without it the runtime does not know that the node's output is as large as y, and copies y instead of adding in place.
+      const columns = outFeatures.reduce((sum, features) => sum + features, 0)
+      model.shape(y, 'f32', ['rows', columns])
       const site = rankSite(layer, group.modules[0])
       return model.node('Lora', [y, x, 'lora_slot', 'lora_rank', 'lora_scale', ...pools], { site }, 'quiver')
     },
