@@ -19,6 +19,8 @@ describe('what a response format means', () => {
     ['json of TGI', { type: 'json', value: schema }, compiled],
     ['json of TGI as text', { type: 'json', value: JSON.stringify(schema) }, compiled],
     ['json_schema of TGI', { type: 'json_schema', value: { name: 'x', schema } }, compiled],
+    // What huggingface_hub sends where its user wrote OpenAI's json_schema.
+    ['json_object with the value of TGI', { type: 'json_object', value: schema }, compiled],
     ['regex of TGI', { type: 'regex', value: '[0-9]+' }, { kind: 'regex', pattern: '[0-9]+' }],
   ] as const)('%s', (_, format, grammar) => {
     expect(grammarOf(format)).toEqual(grammar)
@@ -33,6 +35,8 @@ describe('what a response format means', () => {
       'the schema of `grammar` must be at most 65536 bytes of JSON',
     ],
   ])('%# is refused', (format, message) => {
-    expect(() => grammarOf(format)).toThrow(expect.objectContaining({ code: 'invalid_parameters', message }))
+    expect(() => grammarOf(format, 'value' in format ? 'grammar' : 'response_format')).toThrow(
+      expect.objectContaining({ code: 'invalid_parameters', message }),
+    )
   })
 })

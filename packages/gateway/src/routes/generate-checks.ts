@@ -119,8 +119,8 @@ export const parameterChecks: readonly Check[] = [
   ),
   check(
     'grammar',
-    (p) => faultOf(() => grammarOf(p.grammar)) !== undefined,
-    (p) => faultOf(() => grammarOf(p.grammar)) ?? '',
+    (p) => faultOf(() => grammarOf(p.grammar, 'grammar')) !== undefined,
+    (p) => faultOf(() => grammarOf(p.grammar, 'grammar')) ?? '',
   ),
   { field: 'inputs', fails: ({ inputs }) => inputs === '', message: '`inputs` cannot be empty' },
   {

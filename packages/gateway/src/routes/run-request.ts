@@ -39,7 +39,7 @@ export function toRunRequest(body: GenerateBody, context: RunContext, prompt: Pr
     ...given('maxNewTokens', parameters.max_new_tokens),
     stop: [...stopSequences(parameters)],
     ignoreEos: parameters.ignore_eos_token ?? false,
-    ...given('grammar', grammarOf(parameters.response_format) ?? grammarOf(parameters.grammar)),
+    ...given('grammar', grammarOf(parameters.response_format) ?? grammarOf(parameters.grammar, 'grammar')),
     ...given('truncate', parameters.truncate),
     prefillDetails: parameters.decoder_input_details ?? false,
     alternatives: Math.max(parameters.return_k_alternatives ?? 0, parameters.top_n_tokens ?? 0),

@@ -13,12 +13,18 @@ const schemaText = z
   // For the OpenAPI document, which cannot look into a check.
   .meta({ type: ['object', 'string'] })
 
-/** LoRAX and OpenAI at once: LoRAX has the schema beside the type, OpenAI in `json_schema`. */
+/**
+ * LoRAX, OpenAI and TGI at once: LoRAX has the schema beside the type, OpenAI in `json_schema`, and TGI as `value`, which is what
+ * huggingface_hub makes of OpenAI's.
+ */
 export const responseFormatSchema = z.object(
   {
-    type: z.string({ error: 'must have a type' }).describe('`text`, `json_object` or `json_schema`.'),
+    type: z
+      .string({ error: 'must have a type' })
+      .describe('`text`, `json_object` or `json_schema`; with `value` also `json` and `regex`.'),
     schema: schemaText.nullish().describe('A JSON schema, where LoRAX has it.'),
     json_schema: z.object({ schema: schemaText.nullish() }).nullish().describe('A JSON schema, where OpenAI has it.'),
+    value: schemaText.nullish().describe('A JSON schema or a pattern, where TGI has it.'),
   },
   { error: 'must be an object with a type' },
 )
@@ -35,18 +41,23 @@ export const tgiGrammarSchema = z.object(
 export type TgiGrammar = z.infer<typeof tgiGrammarSchema>
 
 /**
- * @param format null and undefined for none
+ * @param format null and undefined for none; with a `value` it is read as TGI does
+ * @param field where it stands, for what is said of it
  * @returns undefined for an answer without a form
  * @throws ServingError `invalid_parameters` for a type that is not known, and for a form that is too long
  * @example grammarOf({ type: 'json_object', schema: { type: 'object' } }) // { kind: 'json_schema', schema: '{"type":"object"}' }
  * @example grammarOf({ type: 'regex', value: '[0-9]+' }) // { kind: 'regex', pattern: '[0-9]+' }
  */
-export function grammarOf(format: ResponseFormat | TgiGrammar | null | undefined): Grammar | undefined {
+export function grammarOf(
+  format: ResponseFormat | TgiGrammar | null | undefined,
+  field: 'response_format' | 'grammar' = 'response_format',
+): Grammar | undefined {
   if (format === null || format === undefined) return undefined
-  return 'value' in format ? ofTgi(format) : ofResponseFormat(format)
+  const { value } = format
+  return value === null || value === undefined ? ofResponseFormat(format) : ofTgi({ type: format.type, value }, field)
 }
 
-function ofResponseFormat({ type, schema, json_schema: named }: ResponseFormat): Grammar | undefined {
+function ofResponseFormat({ type, schema, json_schema: named }: Partial<ResponseFormat> & { type: string }): Grammar | undefined {
   switch (type) {
     case 'text':
       return undefined
@@ -59,17 +70,18 @@ function ofResponseFormat({ type, schema, json_schema: named }: ResponseFormat):
   }
 }
 
-function ofTgi({ type, value }: TgiGrammar): Grammar {
+function ofTgi({ type, value }: TgiGrammar, field: 'response_format' | 'grammar'): Grammar {
   switch (type) {
     case 'json':
-      return ofSchema('grammar', value)
+    case 'json_object':
+      return ofSchema(field, value)
     case 'json_schema':
       // `{ name, schema }`, as TGI passes on what OpenAI's clients send.
-      return ofSchema('grammar', schemaWithin(value))
+      return ofSchema(field, schemaWithin(value))
     case 'regex':
-      return ofPattern(value)
+      return ofPattern(value, field)
     default:
-      throw unknownType('grammar', type, 'json, json_schema or regex')
+      throw unknownType(field, type, 'json, json_schema or regex')
   }
 }
 
@@ -92,11 +104,11 @@ function ofSchema(field: string, schema: z.infer<typeof schemaText> | null | und
   return { kind: 'json_schema', schema: text }
 }
 
-function ofPattern(pattern: TgiGrammar['value']): Grammar {
+function ofPattern(pattern: TgiGrammar['value'], field: string): Grammar {
   if (typeof pattern !== 'string' || pattern === '' || pattern.length > limits.grammarPatternCharacters) {
     throw new ServingError(
       'invalid_parameters',
-      `the regex of \`grammar\` must be a string of 1 to ${limits.grammarPatternCharacters} characters`,
+      `the regex of \`${field}\` must be a string of 1 to ${limits.grammarPatternCharacters} characters`,
     )
   }
   return { kind: 'regex', pattern }
