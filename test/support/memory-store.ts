@@ -44,7 +44,8 @@ export class MemoryStore implements ObjectStore {
 
   async *list(prefix: string, { startAfter = '' }: ListOptions = {}): AsyncIterable<ObjectEntry> {
     for (const key of [...this.objects.keys()].sort()) {
-      if (key.startsWith(prefix) && key > startAfter) yield await this.head(key)
+      // It may have been deleted since.
+      if (key.startsWith(prefix) && key > startAfter && this.objects.has(key)) yield await this.head(key)
     }
   }
 

@@ -1,8 +1,14 @@
 import type { AdapterDigest, BaseLayout, ModuleName } from '@quiver/protocol'
 import { parseAdapterConfig } from './adapter-config.ts'
 import { adapterDigest } from './digest.ts'
-import { readSafetensors } from './safetensors.ts'
-import { type ValidAdapter, validateAdapter } from './validate.ts'
+import {
+  MAX_HEADER_BYTES,
+  parseSafetensorsHeader,
+  readSafetensors,
+  SAFETENSORS_PREFIX_BYTES,
+  safetensorsHeaderBytes,
+} from './safetensors.ts'
+import { matchTensors, type ValidAdapter, validateAdapter } from './validate.ts'
 
 /** What a publisher wants to know of an adapter that fits. */
 export interface AdapterReport {
@@ -48,4 +54,39 @@ export async function inspectAdapter(
     modules: layout.modules.map(({ name }) => name).filter((name) => changed.has(name)),
     bytes: weights.length,
   }
+}
+
+/** The first bytes of a weights file that lies elsewhere. */
+export interface WeightsStart {
+  readonly bytes: Uint8Array<ArrayBuffer>
+  /** Size of the whole file. */
+  readonly fileBytes: number
+}
+
+/**
+ * How many of its first bytes `inspectAdapterStart` needs.
+ * @param start at least 8 bytes, unless the file has fewer
+ * @throws ServingError `adapter_invalid` when no safetensors file begins like this
+ */
+export function adapterStartBytes({ bytes, fileBytes }: WeightsStart): number {
+  const what = 'adapter_model.safetensors'
+  return SAFETENSORS_PREFIX_BYTES + safetensorsHeaderBytes(bytes, { fileBytes, maxBytes: MAX_HEADER_BYTES, what })
+}
+
+/**
+ * The same rules as `inspectAdapter`, as far as the config and the header of the weights tell: all but NaN and infinity. So what does
+ * not fit is refused before it is read.
+ * @param start as many bytes as `adapterStartBytes` says, or more
+ * @throws ServingError `adapter_invalid` with every reason found
+ */
+export function inspectAdapterStart(config: Uint8Array, start: WeightsStart, layout: BaseLayout, maxRank: number): void {
+  const parsed = parseAdapterConfig(config, maxRank)
+  const headerEnd = adapterStartBytes(start)
+  const entries = parseSafetensorsHeader(start.bytes.subarray(SAFETENSORS_PREFIX_BYTES, headerEnd), {
+    tensorBytes: start.fileBytes - headerEnd,
+    what: 'adapter_model.safetensors',
+  })
+  const none = new Uint8Array(new ArrayBuffer(0))
+  const tensors = new Map(entries.map(({ name, dtype, shape }) => [name, { name, dtype, shape, bytes: none }]))
+  matchTensors(parsed, tensors, layout, maxRank)
 }

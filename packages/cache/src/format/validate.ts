@@ -68,6 +68,24 @@ export async function validateAdapter(
   layout: BaseLayout,
   maxRank: number,
 ): Promise<ValidAdapter> {
+  const pairs = matchTensors(config, tensors, layout, maxRank)
+  // Scanned last: only tensors of the right size are worth reading.
+  const problems = new Problems()
+  await refuseNotFinite(pairs, problems)
+  problems.throwIfAny()
+  return { rank: Math.max(...pairs.map(({ rank }) => rank)), pairs }
+}
+
+/**
+ * Everything that names, dtypes and shapes tell; the tensors' bytes are not read.
+ * @throws ServingError `adapter_invalid` with every reason found
+ */
+export function matchTensors(
+  config: AdapterConfig,
+  tensors: ReadonlyMap<string, TensorView>,
+  layout: BaseLayout,
+  maxRank: number,
+): readonly AdapterPair[] {
   const otherBase = saysOtherBase(config, layout)
   const found = sortTensors(tensors, otherBase)
   refuseOtherBase(config, found, layout)
@@ -81,10 +99,7 @@ export async function validateAdapter(
   }
   if (targeted.length === 0) problems.add('the config targets no module of the base model')
   problems.throwIfAny(otherBase)
-  // Scanned last: only tensors of the right size are worth reading.
-  await refuseNotFinite(pairs, problems)
-  problems.throwIfAny()
-  return { rank: Math.max(...pairs.map(({ rank }) => rank)), pairs }
+  return pairs
 }
 
 /**
