@@ -50,10 +50,12 @@ export class SimulatedGateway {
     if (member !== undefined && this.#simulation.nowMs() >= member.deafUntilMs) this.later(() => this.#take(member, event))
   }
 
-  /** Hears nothing of a worker for a while, though requests get through. */
+  /** The stream of a worker's events breaks, and cannot be opened again for a while, though requests get through. */
   deafen(worker: SimulatedWorker, forMs: number): void {
     const member = this.#members.get(worker)
-    if (member !== undefined) member.deafUntilMs = this.#simulation.nowMs() + forMs
+    if (member === undefined) return
+    member.deafUntilMs = Math.max(member.deafUntilMs, this.#simulation.nowMs() + forMs)
+    this.#reconnect(member)
   }
 
   /** Requests that a worker has, as far as is known here. */
