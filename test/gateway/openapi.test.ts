@@ -48,7 +48,7 @@ describe('the document', () => {
         expect(description).not.toBe('')
       }
       const inPath = [...where.matchAll(/\{(\w+)\}/g)].map(([, name]) => name)
-      expect(operation.parameters?.map(({ name }) => name) ?? []).toEqual(inPath)
+      expect(operation.parameters?.filter((one) => one.in === 'path').map(({ name }) => name) ?? []).toEqual(inPath)
     }
   })
 
@@ -86,8 +86,9 @@ describe('the document', () => {
 })
 
 describe('an example', () => {
-  const examples = routeTable.flatMap(({ path, request: sent, answers = [] }) =>
-    sent === undefined ? [] : [{ path, sent, answers }],
+  // Those of administration are in test/gateway/admin/documented.test.ts, with a catalogue to change.
+  const examples = routeTable.flatMap(({ path, family, request: sent, answers = [] }) =>
+    sent === undefined || (family !== 'lorax' && family !== 'openai') ? [] : [{ path, sent, answers }],
   )
 
   test.each(examples)('of $path is what its schema takes, and is answered as described', async ({ path, sent, answers }) => {

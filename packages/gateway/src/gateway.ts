@@ -8,6 +8,7 @@ import { type ClientLimits, defaultClientLimits } from './client-limits.ts'
 import type { TimerClock } from './clock.ts'
 import { GatewayMetrics } from './metrics/gateway-metrics.ts'
 import { Permits } from './permits.ts'
+import type { AdminDeps } from './routes/admin/admin-deps.ts'
 import { createApp, type Phase } from './routes/app.ts'
 import { errorResponse, logFailure } from './routes/error-response.ts'
 import type { GenerateTimes } from './routes/start-run.ts'
@@ -41,6 +42,10 @@ export interface GatewayDeps {
   readonly catalogue: Pick<Catalogue, 'visibleTo'>
   /** Absent: no key is needed. */
   readonly keys?: KeySource
+  /** What opens the routes of administration; absent: API keys, or without those this machine. */
+  readonly adminKey?: string
+  /** Absent: there is no administration. */
+  readonly admin?: AdminDeps
   readonly clock: TimerClock
   /** Wall clock, for the times that answers state. */
   readonly now: () => Date

@@ -1,7 +1,9 @@
 /** Stands before every route: nothing is done, and no body read, for a request that may not be made. */
+import type { HttpBindings } from '@hono/node-server'
 import { type Logger, ServingError } from '@quiver/protocol'
 import type { Context, MiddlewareHandler } from 'hono'
 import { matchedRoutes } from 'hono/route'
+import { ADMIN_KEY_ID, isAdminKey, isFromThisMachine } from './administration.ts'
 import type { ApiKey } from './api-key.ts'
 import { type Access, routeAccess } from './route-rights.ts'
 
@@ -15,6 +17,8 @@ export interface Caller {
   readonly tenant: string
   /** Absent when the server has no keys. */
   readonly keyId?: string
+  /** On the routes of administration: may change everybody's adapters, not only those of its tenant. */
+  readonly isOperator?: true
 }
 
 /** Who calls a server that has no keys. No adapter is private to it. */
@@ -23,28 +27,50 @@ export const anyone: Caller = { tenant: 'default' }
 export type CallerVariables = { readonly caller: Caller }
 
 export interface GuardDeps {
-  /** Absent: every route is open. */
+  /** Absent: every route is open, but for administration. */
   readonly keys?: KeySource
+  /** What opens the routes of administration; absent: only keys, or where there are none this machine. */
+  readonly adminKey?: string
   readonly log: Logger
   readonly refuse: (c: Context, error: ServingError, headers: Record<string, string>) => Response
 }
 
+type GuardEnv = { readonly Bindings: HttpBindings; readonly Variables: CallerVariables }
+
 /**
  * 401 for a wrong or missing key, always in the same words; 403 for a key without the route's right. A path without a route
- * and a route without a row of the table are the same to a key's owner, and 401 to everybody else.
+ * and a route without a row of the table are the same to a key's owner, and 401 to everybody else. A route of administration is
+ * not there for who may not administer.
  */
-export function guard({ keys, log, refuse }: GuardDeps): MiddlewareHandler<{ Variables: CallerVariables }> {
+export function guard(deps: GuardDeps): MiddlewareHandler<GuardEnv> {
+  const { keys, adminKey, log, refuse } = deps
   return async (c, next) => {
     c.set('caller', anyone)
-    if (keys === undefined) return await next()
     const access = accessOf(c)
-    if (access === 'open') return await next()
-    const key = keys.identify(shownKey(c.req.raw.headers) ?? '')
+    const isAdministration = access === 'publisher' || access === 'operator'
+    if (access === 'open' || (keys === undefined && !isAdministration)) return await next()
+    const shown = shownKey(c.req.raw.headers) ?? ''
+    if (isAdministration && adminKey !== undefined && isAdminKey(adminKey, shown)) {
+      c.set('caller', { ...anyone, keyId: ADMIN_KEY_ID, isOperator: true })
+      return await next()
+    }
+    if (keys === undefined && adminKey === undefined) {
+      if (!isFromThisMachine(c.env.incoming)) return await c.notFound()
+      c.set('caller', { ...anyone, isOperator: true })
+      return await next()
+    }
+    const key = keys?.identify(shown)
     if (key === undefined) {
       log('debug', 'a request without a valid key was refused', { path: c.req.path.slice(0, 80) })
       return refuse(c, unauthenticated(), { 'www-authenticate': 'Bearer' })
     }
     if (access === undefined) return await c.notFound()
+    if (isAdministration) {
+      const isOperator = key.rights.includes('admin')
+      if (!isOperator && (access === 'operator' || !key.rights.includes('publish'))) return await c.notFound()
+      c.set('caller', { tenant: key.tenant, keyId: key.id, ...(isOperator ? { isOperator } : {}) })
+      return await next()
+    }
     if (access !== 'key' && !key.rights.includes(access)) {
       log('debug', 'a key without the right was refused', { keyId: key.id, tenant: key.tenant, right: access })
       return refuse(c, new ServingError('missing_right', `This API key does not have the right '${access}'`), {})
@@ -54,7 +80,7 @@ export function guard({ keys, log, refuse }: GuardDeps): MiddlewareHandler<{ Var
   }
 }
 
-function accessOf(c: Context): Access | undefined {
+function accessOf(c: Context<GuardEnv>): Access | undefined {
   const route = matchedRoutes(c).find(({ path }) => path !== '/*')
   return route === undefined ? undefined : routeAccess.get(`${route.method} ${route.path}`)
 }

@@ -1,8 +1,11 @@
 /** Who may use which route. With API keys a route without a row here does not exist. */
 import type { Right } from './api-key.ts'
 
-/** `open`: needs no key, since load balancers have none. `key`: any key that is in force. */
-export type Access = Right | 'open' | 'key'
+/**
+ * `open`: needs no key, since load balancers have none. `key`: any key that is in force. The routes of administration want the admin
+ * key or the right `admin`; those of a `publisher` are also there for the right `publish`, for adapters of the key's own tenant.
+ */
+export type Access = Right | 'open' | 'key' | 'publisher' | 'operator'
 
 /** By method and path as the router has them; `HEAD` counts as `GET`. */
 export const routeAccess: ReadonlyMap<string, Access> = new Map<string, Access>([
@@ -26,4 +29,27 @@ export const routeAccess: ReadonlyMap<string, Access> = new Map<string, Access>(
   ['GET /api-doc/openapi.json', 'key'],
   // It names adapters of all tenants.
   ['GET /metrics', 'admin'],
+  ['POST /admin/adapters', 'publisher'],
+  ['GET /admin/adapters', 'publisher'],
+  ['GET /admin/adapters/:name{.+}', 'publisher'],
+  ['DELETE /admin/adapters/:name', 'publisher'],
+  ['PUT /admin/adapters/:name/upload', 'publisher'],
+  ['PUT /admin/adapters/:name/upload/:file', 'publisher'],
+  ['PUT /admin/adapters/:name/aliases/:alias', 'publisher'],
+  ['DELETE /admin/adapters/:name/aliases/:alias', 'publisher'],
+  ['PUT /admin/adapters/:name/canary', 'publisher'],
+  ['DELETE /admin/adapters/:name/canary', 'publisher'],
+  ['POST /admin/adapters/:name/rollback', 'publisher'],
+  ['POST /admin/adapters/:name/restore', 'publisher'],
+  ['POST /admin/adapters/:name/pin', 'publisher'],
+  ['POST /admin/adapters/:name/unpin', 'publisher'],
+  ['POST /admin/adapters/:name/prefetch', 'publisher'],
+  ['POST /admin/adapters/:name/lift', 'operator'],
+  ['GET /admin/jobs', 'operator'],
+  ['GET /admin/audit', 'operator'],
+  ['GET /admin/problems', 'operator'],
+  ['POST /v1/load_lora_adapter', 'publisher'],
+  ['POST /v1/unload_lora_adapter', 'publisher'],
+  ['POST /load_lora_adapter', 'publisher'],
+  ['POST /unload_lora_adapter', 'publisher'],
 ])

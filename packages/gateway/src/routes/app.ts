@@ -6,6 +6,10 @@ import { Hono } from 'hono'
 import { cors } from 'hono/cors'
 import { type Caller, type CallerVariables, callerLog, guard, type KeySource } from '../auth/guard.ts'
 import type { Catalogue } from '../catalogue/catalogue.ts'
+import type { AdminDeps } from './admin/admin-deps.ts'
+import { adminErrorResponse } from './admin/admin-envelope.ts'
+import { addAdminRoutes } from './admin/admin-routes.ts'
+import { addEngineRoutes } from './admin/engine-routes.ts'
 import { errorResponse, logFailure } from './error-response.ts'
 import { readRequestId } from './exchange.ts'
 import { answerGenerate, type GenerateMode } from './generate.ts'
@@ -25,6 +29,10 @@ export interface AppDeps extends Omit<OpenaiDeps, 'tenant' | 'catalogue'> {
   readonly catalogue: Pick<Catalogue, 'visibleTo'>
   /** Absent: no key is needed. */
   readonly keys?: KeySource
+  /** What opens the routes of administration; absent: API keys, or without those this machine. */
+  readonly adminKey?: string
+  /** Absent: there is no administration. */
+  readonly admin?: AdminDeps
 }
 
 interface AppEnv {
@@ -74,6 +82,8 @@ export function createApp(deps: AppDeps): Hono<AppEnv> {
     answerStartup(depsFor(deps, caller), { incoming, outgoing }),
   )
   addModelRoutes(app, deps)
+  addAdminRoutes(app, deps)
+  addEngineRoutes(app, deps)
   for (const path of healthRoutes) app.get(path, () => answerHealth(deps))
   app.get('/metrics', ({ env: { incoming } }) => answerMetrics(deps, incoming.headers.accept ?? '', requestIdOf(deps, incoming)))
   app.get('/info', ({ env }) => {
@@ -132,6 +142,7 @@ function requestIdOf(deps: AppDeps, { headers }: IncomingMessage): string {
 }
 
 function respond(path: string): typeof errorResponse {
+  if (path === '/admin' || path.startsWith('/admin/')) return adminErrorResponse
   return path.startsWith('/v1/') ? openaiErrorResponse : errorResponse
 }
 

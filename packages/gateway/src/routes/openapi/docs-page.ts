@@ -46,26 +46,39 @@ The same for programs: <a href="openapi.json">openapi.json</a> (OpenAPI ${docume
 
 function routeSection(path: string, method: string, operation: Operation): string {
   const { operationId, summary, description = '', parameters = [], requestBody, responses } = operation
-  const body = requestBody?.content['application/json']
+  const [body] = Object.values(requestBody?.content ?? {})
   const answers = Object.entries(responses).map(([status, { description: when, content = {} }]) => {
     const bodies = Object.entries(content).map(
       ([type, { schema }]) => `${bodyLink(schema)} <span class="type">${escapeHtml(type)}</span>`,
     )
     return `<tr><td><code>${status}</code></td><td>${rich(when)}</td><td>${bodies.join('<br>')}</td></tr>`
   })
-  const inPath = parameters.map(({ name, description: meaning }) => `<p><code>${escapeHtml(name)}</code>: ${rich(meaning)}</p>`)
+  const named = parameters.map(({ name, description: meaning }) => `<p><code>${escapeHtml(name)}</code>: ${rich(meaning)}</p>`)
   return `<section id="${operationId}"><h3>${badge(method)} <code>${escapeHtml(path)}</code></h3><p>${rich(summary)}. ${rich(description)}</p>
-${inPath.join('')}<pre>${escapeHtml(curl(path, method, body))}</pre>
-${body === undefined ? '' : `<p>Body: ${bodyLink(body.schema)}</p>`}
+${named.join('')}<pre>${escapeHtml(curl(path, method, body))}</pre>
+${body === undefined ? '' : `<p>Body: ${bodyLink(body.schema) || 'the file'}</p>`}
 <table><thead><tr><th>Status</th><th>When</th><th>Body</th></tr></thead><tbody>${answers.join('')}</tbody></table></section>`
 }
 
 /** A request that can be pasted into a shell. */
 function curl(path: string, method: string, body: Content | undefined): string {
-  const url = `http://127.0.0.1:8080${path.replace('{id}', 'text-to-sql')}`
-  if (method === 'get') return `curl ${url}`
-  const data = JSON.stringify(body?.example, undefined, 2).replaceAll("'", "'\\''")
-  return `curl ${url} -H 'content-type: application/json' -d '${data}'`
+  const examples: Readonly<Record<string, string>> = {
+    id: 'text-to-sql',
+    name: 'text-to-sql',
+    alias: 'stable',
+    file: 'adapter_config.json',
+  }
+  const url = `http://127.0.0.1:8080${path.replace(/\{(\w+)\}/g, (_, name: string) => examples[name] ?? name)}`
+  const verb = method === 'get' || (method === 'post' && body !== undefined) ? '' : ` -X ${method.toUpperCase()}`
+  if (body?.example === undefined) return `curl ${url}${verb}${fileOptions(path)}`
+  const data = JSON.stringify(body.example, undefined, 2).replaceAll("'", "'\\''")
+  return `curl ${url}${verb} -H 'content-type: application/json' -d '${data}'`
+}
+
+function fileOptions(path: string): string {
+  if (path.endsWith('/upload'))
+    return [' -F adapter_config.json=@adapter_config.json', '-F adapter_model.safetensors=@adapter_model.safetensors'].join(' ')
+  return path.endsWith('/upload/{file}') ? ' -T adapter_config.json' : ''
 }
 
 function table(schema: Content['schema']): string {
@@ -81,6 +94,8 @@ function bodyLink(schema: Content['schema']): string {
   const items = schema['items']
   if (typeof items === 'object' && items !== null)
     return `list${schema['maxItems'] === 1 ? ' of one' : ''} ${bodyLink(items as Content['schema'])}`
+  const choices = schema['anyOf']
+  if (Array.isArray(choices)) return choices.map(bodyLink).join(' or ')
   const { $ref } = schema
   if (typeof $ref !== 'string') return ''
   const name = $ref.slice($ref.lastIndexOf('/') + 1)

@@ -2,6 +2,8 @@
 import { type ErrorCode, ServingError } from '@quiver/protocol'
 import { z } from 'zod'
 import { routeAccess } from '../../auth/route-rights.ts'
+import { toAdminError } from '../admin/admin-envelope.ts'
+import { toSglangError, toVllmError } from '../admin/engine-envelope.ts'
 import { toLoraxError } from '../lorax-envelope.ts'
 import { toOpenaiError } from '../openai/envelope.ts'
 import { type BodyName, bodySchemas, type RouteDescription, routeTable } from './route-table.ts'
@@ -27,8 +29,8 @@ export interface Operation {
   readonly description?: string
   readonly parameters?: readonly {
     readonly name: string
-    readonly in: 'path'
-    readonly required: true
+    readonly in: 'path' | 'query'
+    readonly required: boolean
     readonly description: string
     readonly schema: JsonSchema
   }[]
@@ -50,7 +52,26 @@ export interface OpenapiDocument {
   }
 }
 
+/** How each family's errors look. */
+const errorForms = {
+  lorax: { body: 'LoraxError', envelope: toLoraxError },
+  openai: { body: 'OpenaiError', envelope: toOpenaiError },
+  admin: { body: 'AdminError', envelope: toAdminError },
+  vllm: { body: 'VllmError', envelope: toVllmError },
+  sglang: { body: 'SglangAnswer', envelope: toSglangError },
+} as const satisfies Record<
+  RouteDescription['family'],
+  { readonly body: BodyName; readonly envelope: (error: ServingError) => object }
+>
+
+const engines = { name: 'vLLM and SGLang', description: 'How those load and unload adapters. For operators and publishers.' }
 const tags = {
+  admin: {
+    name: 'Administration',
+    description: 'For operators, and for publishers of their own adapters. Unknown fields are refused.',
+  },
+  vllm: engines,
+  sglang: engines,
   lorax: {
     name: 'LoRAX and TGI',
     description: 'For clients of LoRAX and of TGI. Null means absent, and unknown fields are ignored.',
@@ -79,7 +100,7 @@ export function openapiDocument(version: string): OpenapiDocument {
       description: 'One base model with many LoRA adapters, for clients of LoRAX, TGI and OpenAI.',
     },
     servers: [{ url: '/' }],
-    tags: Object.values(tags),
+    tags: [...new Set<{ readonly name: string; readonly description: string }>(Object.values(tags))],
     paths,
     components: {
       schemas: Object.fromEntries(Object.entries(bodySchemas).map(([name, schema]) => [name, jsonSchema(schema)])),
@@ -95,34 +116,44 @@ function jsonSchema(schema: z.ZodType): JsonSchema {
 }
 
 function operation(route: RouteDescription): Operation {
-  const { method, path, summary, description, pathParameters, request } = route
+  const { method, path, summary, description, isCreating } = route
+  const parameters = parametersOf(route)
+  const body = requestBody(route)
   return {
     operationId: [method, ...path.split(/[^A-Za-z0-9]+/).filter((part) => part !== '')].join('_'),
     tags: [tags[route.family].name],
     summary,
     ...(description === undefined ? {} : { description }),
-    ...(pathParameters === undefined
-      ? {}
-      : {
-          parameters: Object.entries(pathParameters).map(([name, meaning]) => ({
-            name,
-            in: 'path' as const,
-            required: true as const,
-            description: meaning,
-            schema: { type: 'string' },
-          })),
-        }),
-    ...(request === undefined
-      ? {}
-      : {
-          requestBody: {
-            required: true,
-            content: { 'application/json': { schema: reference(request.body), example: request.example } },
-          },
-        }),
-    responses: { 200: success(route), ...failures(route, [...route.failures, ...keyFailures(route)]) },
+    ...(parameters.length === 0 ? {} : { parameters }),
+    ...(body === undefined ? {} : { requestBody: body }),
+    responses: {
+      200: success(route),
+      ...(isCreating === true ? { 201: { ...success(route), description: 'It is new' } } : {}),
+      ...failures(route, [...route.failures, ...keyFailures(route)]),
+    },
     security: keyFailures(route).length === 0 ? [] : [{}, { bearer: [] }, { header: [] }],
   }
+}
+
+function parametersOf({ pathParameters = {}, queryParameters = {} }: RouteDescription): NonNullable<Operation['parameters']> {
+  const parameters = (all: Readonly<Record<string, string>>, where: 'path' | 'query') =>
+    Object.entries(all).map(([name, meaning]) => ({
+      name,
+      in: where,
+      required: where === 'path',
+      description: meaning,
+      schema: { type: 'string' },
+    }))
+  return [...parameters(pathParameters, 'path'), ...parameters(queryParameters, 'query')]
+}
+
+function requestBody({ request, requestType }: RouteDescription): Operation['requestBody'] {
+  const body = (type: string, content: Content) => ({ required: true, content: { [type]: content } }) as const
+  if (requestType === 'application/octet-stream') return body(requestType, { schema: { type: 'string' } })
+  if (request === undefined) return undefined
+  const schema = reference(request.body)
+  if (requestType !== undefined) return body(requestType, { schema })
+  return body('application/json', { schema, example: request.example })
 }
 
 function success({ answers = [] }: RouteDescription): DocumentedResponse {
@@ -131,17 +162,26 @@ function success({ answers = [] }: RouteDescription): DocumentedResponse {
     const bounds = isList === 'of one' ? { minItems: 1, maxItems: 1 } : {}
     return [type, { schema: isList === undefined ? one : { type: 'array', items: one, ...bounds } }] as const
   })
+  const byType = Map.groupBy(content, ([type]) => type)
+  const merged = [...byType].map(([type, all]) => {
+    const schemas = all.map(([, { schema }]) => schema)
+    return [type, { schema: schemas.length === 1 ? (schemas[0] ?? {}) : { anyOf: schemas } }] as const
+  })
   const hasEvents = answers.some(({ type }) => type === 'text/event-stream')
   return {
     description: `The answer${hasEvents ? '. Of a stream, the schema is that of the JSON in each `data:`' : ''}`,
-    ...(content.length === 0 ? {} : { headers: { 'x-request-id': requestId }, content: Object.fromEntries(content) }),
+    ...(content.length === 0 ? {} : { headers: { 'x-request-id': requestId }, content: Object.fromEntries(merged) }),
   }
 }
 
+/** By method and path as OpenAPI writes it. */
+const accessByPath = new Map([...routeAccess].map(([route, access]) => [route.replace(/:(\w+)(\{[^}]*\})?/g, '{$1}'), access]))
+
 /** How a route without the right key fails where the server has keys, from the table that says so. */
 function keyFailures({ method, path }: RouteDescription): readonly ErrorCode[] {
-  const access = routeAccess.get(`${method.toUpperCase()} ${path.replace('{id}', ':id{.+}')}`)
+  const access = accessByPath.get(`${method.toUpperCase()} ${path}`)
   if (access === 'open') return []
+  if (access === 'publisher' || access === 'operator') return ['unauthenticated', 'missing_right', 'not_found']
   return access === 'key' ? ['unauthenticated'] : ['unauthenticated', 'missing_right']
 }
 
@@ -151,7 +191,7 @@ function failures({ family }: RouteDescription, codes: readonly ErrorCode[]): Re
     codes.map((code) => ({ code, ...envelope(family, code) })),
     ({ status }) => status,
   )
-  const body = reference(family === 'lorax' ? 'LoraxError' : 'OpenaiError')
+  const body = reference(errorForms[family].body)
   const responses = [...byStatus].map(([status, errors]): [string, DocumentedResponse] => [
     String(status),
     {
@@ -168,7 +208,9 @@ function failures({ family }: RouteDescription, codes: readonly ErrorCode[]): Re
 
 function envelope(family: RouteDescription['family'], code: ErrorCode) {
   const error = new ServingError(code, 'what went wrong, and what to change')
-  return family === 'lorax' ? toLoraxError(error) : toOpenaiError(error)
+  const answered: { readonly status: number; readonly retryAfter?: number; readonly body: object } =
+    errorForms[family].envelope(error)
+  return answered
 }
 
 function reference(name: BodyName): JsonSchema {

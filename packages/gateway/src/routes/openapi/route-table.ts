@@ -6,6 +6,8 @@ import { chatSchema } from '../openai/chat-schema.ts'
 import { completionSchema } from '../openai/completion-schema.ts'
 import { embeddingsSchema } from '../openai/embeddings-schema.ts'
 import { tokenizeSchema } from '../tokenize.ts'
+import { adminBodySchemas } from './admin-answer-schemas.ts'
+import { adminRouteTable } from './admin-route-table.ts'
 import {
   generateAnswer,
   generateEvent,
@@ -38,19 +40,26 @@ export const bodySchemas = {
   ModelList: modelList,
   ModelCard: modelCard,
   OpenaiError: openaiError,
+  ...adminBodySchemas,
 } as const satisfies Record<string, z.ZodType>
 export type BodyName = keyof typeof bodySchemas
 
 export interface RouteDescription {
-  readonly method: 'get' | 'post'
+  readonly method: 'get' | 'post' | 'put' | 'delete'
   /** As OpenAPI writes it: `/v1/models/{id}`. */
   readonly path: string
-  readonly family: 'lorax' | 'openai'
+  readonly family: 'lorax' | 'openai' | 'admin' | 'vllm' | 'sglang'
   readonly summary: string
   readonly description?: string
   /** What stands in the path, by name. */
   readonly pathParameters?: Readonly<Record<string, string>>
+  /** What may stand behind the path, by name. */
+  readonly queryParameters?: Readonly<Record<string, string>>
   readonly request?: { readonly body: BodyName; readonly example: object }
+  /** JSON without it. Of `application/octet-stream`, which has no fields, there is no `request`. */
+  readonly requestType?: 'multipart/form-data' | 'application/octet-stream'
+  /** Whether it may also answer 201, with the same body. */
+  readonly isCreating?: true
   /** Of status 200, by content type. Without any, the answer has no body. */
   readonly answers?: readonly {
     readonly type: 'application/json' | 'text/event-stream' | 'text/html' | 'text/plain'
@@ -219,4 +228,10 @@ const otherRoutes: readonly RouteDescription[] = [
   },
 ]
 
-export const routeTable: readonly RouteDescription[] = [...generateRoutes, ...openaiRoutes, ...otherRoutes, ...healthRoutes]
+export const routeTable: readonly RouteDescription[] = [
+  ...generateRoutes,
+  ...openaiRoutes,
+  ...otherRoutes,
+  ...healthRoutes,
+  ...adminRouteTable,
+]

@@ -13,7 +13,7 @@ export function fieldRows(schema: JsonSchema, path = ''): readonly FieldRow[] {
   const inner = withoutNull(schema)
   const { items, required } = inner
   if (isSchema(items)) return fieldRows(items, path === '' ? '' : `${path}[]`)
-  const choices = schemaList(inner['anyOf'])
+  const choices = schemaList(inner['anyOf'] ?? inner['oneOf'])
   if (choices.length > 0) return choices.flatMap((choice) => fieldRows(choice, path))
   const properties = inner['properties']
   if (!isSchema(properties)) return []
@@ -33,7 +33,7 @@ export function fieldRows(schema: JsonSchema, path = ''): readonly FieldRow[] {
 
 /** @example typeText({ anyOf: [{ type: 'integer', minimum: 0 }, { type: 'null' }] }) // 'integer, at least 0, or null' */
 export function typeText(schema: JsonSchema): string {
-  const choices = schemaList(schema['anyOf'])
+  const choices = schemaList(schema['anyOf'] ?? schema['oneOf'])
   if (choices.length > 0) {
     const texts = choices.map(typeText)
     return texts.length === 1 ? (texts[0] ?? '') : `${texts.slice(0, -1).join(', ')} or ${texts.at(-1)}`
