@@ -1,13 +1,16 @@
 import { z } from 'zod'
 import type { Summary } from './statistics.ts'
 
-export const units = ['ms', 's', 'x', 'tokens/s', 'GFLOP/s', 'GB/s', 'MB'] as const
+export const units = ['ms', 's', 'x', 'tokens/s', 'GFLOP/s', 'GB/s', 'MB', 'µs', 'loads', 'share'] as const
 export type Unit = (typeof units)[number]
 
 const targetSchema = z.object({ at: z.enum(['most', 'least']), value: z.number() })
 export type Target = z.infer<typeof targetSchema>
 
-/** One measured thing. `MB` and `GB` are millions and milliards of bytes; `x` is a ratio of medians taken in one loop. */
+/**
+ * One measured thing. `MB` and `GB` are millions and milliards of bytes; `x` is a ratio of medians taken in one loop, or of counts;
+ * `loads` are counted.
+ */
 export const figureSchema = z.object({
   /** Stable name, by which notes speak of it: `decode.rows16.different.ratio`. */
   id: z.string().regex(/^[a-z0-9-]+(\.[a-z0-9-]+)+$/),

@@ -1,16 +1,23 @@
 /** Figures as people read them. */
 import { type Figure, type Target, type Unit, verdictOf } from './figure.ts'
 
-/** At most one number behind the point for large values, two for small ones, three for tiny ones. */
+/** At most one number behind the point for large values, two for small ones, none for what is counted. */
 export function formatValue(value: number, unit: Unit): string {
   if (unit === 'x') return `${value.toFixed(2)}×`
+  if (unit === 'share') return value.toFixed(3)
+  if (unit === 'loads') return `${groupThousands(value.toFixed(0))} ${unit}`
   const digits = Math.abs(value) >= 1000 ? 0 : Math.abs(value) >= 10 ? 1 : 2
   return `${groupThousands(value.toFixed(digits))} ${unit}`
 }
 
 export function formatTarget(target: Target | undefined, unit: Unit): string {
   if (target === undefined) return ''
-  const text = unit === 'x' ? `${target.value}×` : `${groupThousands(String(target.value))} ${unit}`
+  const text =
+    unit === 'share'
+      ? String(target.value)
+      : unit === 'x'
+        ? `${target.value}×`
+        : `${groupThousands(String(target.value))} ${unit}`
   return `${target.at === 'most' ? '≤' : '≥'} ${text}`
 }
 

@@ -24,6 +24,21 @@ export const twoCores: DeviceModel = {
   },
 }
 
+/**
+ * A model of 8 billion parameters on one GPU, in round figures that nobody has measured here: 16 rows 14 ms, 10,000 prompt tokens a second;
+ * an adapter of 42 MB from RAM in 11 ms, from disk in 65 ms, from an object store in 400 ms.
+ */
+export const oneGpu: DeviceModel = {
+  stepMs: 12,
+  decodeRowMs: 0.15,
+  promptTokenMs: 0.1,
+  loads: {
+    ram: { fixedMs: 1, msPerMib: 0.25 },
+    disk: { fixedMs: 5, msPerMib: 1.5 },
+    origin: { fixedMs: 80, msPerMib: 8 },
+  },
+}
+
 const MIB = 1024 * 1024
 
 export function loadMs(model: DeviceModel, from: 'ram' | 'disk' | 'origin', bytes: number): number {

@@ -1,6 +1,7 @@
 /** Runs a workload on a simulated cluster and says how well it was served. */
 import { Cluster, type ClusterPlan } from './cluster.ts'
 import type { SimulatedWorker } from './simulated-worker.ts'
+import { adapterDigest } from './workload.ts'
 
 export interface ClusterResult {
   /** Requests measured, the warm-up left out. */
@@ -15,6 +16,8 @@ export interface ClusterResult {
   /** Jain's index over `perWorker`: 1 where all got alike, 1/n where one got everything. */
   readonly fairness: number
   readonly unanswered: number
+  /** Of the adapter that a crowd wants: how often it was put into a slot anywhere, and in how many workers it is at the end. */
+  readonly crowd: { readonly copies: number; readonly replicas: number }
 }
 
 /** @param warmup share of the requests that are not measured */
@@ -46,6 +49,7 @@ export async function measureCluster(plan: ClusterPlan, warmup: number): Promise
   const counts = cluster.workers.map(countsOf).map((after, index) => minus(after, before[index] ?? after))
   const sum = (of: (count: Counts) => number) => counts.reduce((total, count) => total + of(count), 0)
   const perWorker = counts.map(({ requests }) => requests)
+  const wanted = cluster.workers.map((worker) => worker.slotsOf(adapterDigest(plan.workload.adapters)))
   return {
     requests: sum(({ requests }) => requests),
     deviceHitRate: sum(({ hits }) => hits) / sum(({ requests }) => requests),
@@ -54,6 +58,10 @@ export async function measureCluster(plan: ClusterPlan, warmup: number): Promise
     perWorker,
     fairness: jainIndex(perWorker),
     unanswered,
+    crowd: {
+      copies: wanted.reduce((total, { copies }) => total + copies, 0),
+      replicas: wanted.filter(({ isThere }) => isThere).length,
+    },
   }
 }
 

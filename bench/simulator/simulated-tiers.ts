@@ -47,6 +47,7 @@ export class SimulatedTiers {
   readonly #ram: RamTier
   readonly #flights = new Map<AdapterDigest, Flight>()
   readonly #copies = new Map<SlotIndex, () => void>()
+  readonly #copiesOf = new Map<AdapterDigest, number>()
 
   constructor(plan: TiersPlan, deps: TiersDeps) {
     this.#plan = plan
@@ -77,6 +78,11 @@ export class SimulatedTiers {
 
   isInDevice(digest: AdapterDigest): boolean {
     return this.#device.slotOf(digest) !== undefined
+  }
+
+  /** How often it was put into a slot since the start. */
+  copiesOf(digest: AdapterDigest): number {
+    return this.#copiesOf.get(digest) ?? 0
   }
 
   /** Whose weights a slot has; undefined for the base model. */
@@ -124,6 +130,7 @@ export class SimulatedTiers {
     const evicted = this.inSlot(slot)
     const copied = this.#device.load(slot, packed)
     this.#plan.counts.device += 1
+    this.#copiesOf.set(digest, this.copiesOf(digest) + 1)
     if (evicted !== undefined) this.#deps.onChange(evicted, this.#below(evicted))
     this.#deps.onChange(digest, 'arriving')
     this.#deps.after(loadMs(this.#plan.model, 'ram', packed.bytes), async () => {

@@ -35,6 +35,8 @@ export class SimulatedWorker {
   #waiting: Run[] = []
   #running: Run[] = []
   #isStepping = false
+  /** Since the step in progress began. */
+  #hasReported = false
   /** Counts starts; what an earlier start has planned does not happen. */
   #start = 0
   #isAlive = true
@@ -73,6 +75,11 @@ export class SimulatedWorker {
   adaptersOf(which: 'running' | 'waiting'): ReadonlySet<string> {
     const runs = which === 'running' ? this.#running : this.#waiting
     return new Set(runs.flatMap(({ request }) => request.adapter ?? []))
+  }
+
+  /** How often an adapter was put into a slot, and whether it is in one now. */
+  slotsOf(digest: AdapterDigest): { readonly copies: number; readonly isThere: boolean } {
+    return { copies: this.#tiers.copiesOf(digest), isThere: this.#tiers.isInDevice(digest) }
   }
 
   /** @returns a way to leave */
@@ -193,6 +200,7 @@ export class SimulatedWorker {
     this.#begin(plan)
     if (plan.kind === 'idle') return
     this.#isStepping = true
+    this.#hasReported = false
     const promptRows = plan.work.reduce((rows, { phase, rowCount }) => rows + (phase === 'prefill' ? rowCount : 0), 0)
     const { stepMs, decodeRowMs, promptTokenMs } = this.#model
     const tookMs = (stepMs + (plan.rows.length - promptRows) * decodeRowMs + promptRows * promptTokenMs) * this.#slowness
@@ -259,7 +267,10 @@ export class SimulatedWorker {
     this.#surroundings.send({ type: 'delta', ...this.#stamp(), adapters: [{ digest, presence }] })
   }
 
+  /** At most once a step: while one runs, its end will report. */
   #report(): void {
+    if (this.#isStepping && this.#hasReported) return
+    this.#hasReported = true
     this.#events += 1
     this.#surroundings.send({ type: 'delta', ...this.#stamp(), load: this.load() })
   }

@@ -17,11 +17,15 @@ import type { PlacementRequest, Presence, WorkerView } from './worker-view.ts'
  */
 export type PlacementKind = 'resident' | 'ram' | 'disk' | 'cold' | 'spill'
 
-export interface Candidate {
-  readonly worker: WorkerView
-  readonly presence: Presence
+export interface Candidate extends Standing {
   readonly terms: PlacementTerms
   readonly predictedMs: number
+}
+
+/** How a worker stands to what is to be placed, before anything is predicted. */
+interface Standing {
+  readonly worker: WorkerView
+  readonly presence: Presence
   /** Above the load bound, a worker takes what it has to and no newcomer by choice. */
   readonly isAboveBound: boolean
   /** By which the usual worker is found among equals: place in the rendezvous order, or for the base model room in the batch. */
@@ -55,27 +59,47 @@ export function place(request: PlacementRequest, workers: readonly WorkerView[],
 /** Those who have the adapter, and as many newcomers as the rules allow: below the load bound if there are any. */
 function findCandidates(request: PlacementRequest, workers: readonly WorkerView[], rules: PlacementRules): readonly Candidate[] {
   const { adapter } = request
-  const accepting = workers.filter(({ accepts }) => accepts)
-  const requests = sum(accepting, (worker) => worker.requests) + 1
-  const sequences = sum(accepting, (worker) => worker.sequences)
+  const perSequence = loadBound(workers, rules)
   const key = adapter === undefined ? undefined : hashText(adapter)
-  const all = accepting.map((worker) => ({
-    worker,
-    presence: adapter === undefined ? 'device' : worker.presence(adapter),
-    weight: key === undefined ? -worker.requests / worker.sequences : rendezvousWeight(key, worker.hash),
-    isAboveBound: worker.requests + 1 > Math.ceil((rules.loadBound * requests * worker.sequences) / sequences),
-  }))
-  const holders = all.filter(({ presence }) => isHeld(presence))
-  const newcomers = all.filter(({ presence }) => !isHeld(presence)).sort(compareNewcomers)
-  return [...holders, ...newcomers.slice(0, rules.newcomers)].map((candidate) => {
-    const terms = predict(request, candidate.worker, candidate.presence, rules)
-    return { ...candidate, terms, predictedMs: predictedMs(terms) }
+  const holders: Standing[] = []
+  const newcomers: Standing[] = []
+  for (const worker of workers) {
+    if (!worker.accepts) continue
+    const { requests, sequences } = worker
+    const presence = adapter === undefined ? 'device' : worker.presence(adapter)
+    const weight = key === undefined ? -requests / sequences : rendezvousWeight(key, worker.hash)
+    const standing = { worker, presence, weight, isAboveBound: requests + 1 > Math.ceil(perSequence * sequences) }
+    if (isHeld(presence)) holders.push(standing)
+    else insert(newcomers, standing, rules.newcomers)
+  }
+  return [...holders, ...newcomers].map((standing) => {
+    const terms = predict(request, standing.worker, standing.presence, rules)
+    return { ...standing, terms, predictedMs: predictedMs(terms) }
   })
 }
 
-type Newcomer = Pick<Candidate, 'worker' | 'weight' | 'isAboveBound'>
+/** Requests that a worker may have for each of its sequences before it is above the bound, the one to be placed among them. */
+function loadBound(workers: readonly WorkerView[], rules: PlacementRules): number {
+  let requests = 1
+  let sequences = 0
+  for (const worker of workers) {
+    if (!worker.accepts) continue
+    requests += worker.requests
+    sequences += worker.sequences
+  }
+  return (rules.loadBound * requests) / sequences
+}
 
-function compareNewcomers(a: Newcomer, b: Newcomer): number {
+/** Keeps the first `most` of a rising order; there are few, and many that do not get in. */
+function insert(ordered: Standing[], standing: Standing, most: number): void {
+  let place = ordered.length
+  while (place > 0 && compareNewcomers(standing, ordered[place - 1] ?? standing) < 0) place -= 1
+  if (place >= most) return
+  ordered.splice(place, 0, standing)
+  ordered.length = Math.min(ordered.length, most)
+}
+
+function compareNewcomers(a: Standing, b: Standing): number {
   return Number(a.isAboveBound) - Number(b.isAboveBound) || b.weight - a.weight || compareIds(a, b)
 }
 
@@ -97,10 +121,6 @@ function isHeld(presence: Presence): presence is 'device' | 'arriving' {
 
 function compareIds(a: Pick<Candidate, 'worker'>, b: Pick<Candidate, 'worker'>): number {
   return a.worker.id < b.worker.id ? -1 : Number(a.worker.id > b.worker.id)
-}
-
-function sum<T>(items: readonly T[], of: (item: T) => number): number {
-  return items.reduce((total, item) => total + of(item), 0)
 }
 
 function kindOf({ presence }: Candidate, candidates: readonly Candidate[]): PlacementKind {
