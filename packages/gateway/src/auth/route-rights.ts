@@ -48,6 +48,8 @@ export const routeAccess: ReadonlyMap<string, Access> = new Map<string, Access>(
   ['GET /admin/jobs', 'operator'],
   ['GET /admin/audit', 'operator'],
   ['GET /admin/problems', 'operator'],
+  ['POST /admin/events/s3', 'operator'],
+  ['ALL /admin/queues/*', 'operator'],
   ['POST /v1/load_lora_adapter', 'publisher'],
   ['POST /v1/unload_lora_adapter', 'publisher'],
   ['POST /load_lora_adapter', 'publisher'],

@@ -42,8 +42,8 @@ export type DropOutcome =
 export interface DropJobDeps {
   readonly store: ObjectStore
   readonly catalogue: Catalogue
-  /** What adapters must fit. */
-  readonly base: DropBase
+  /** What adapters must fit now; undefined while that is not known. */
+  readonly base: () => DropBase | undefined
   /** Absent: nobody to load what shall be prewarmed. */
   readonly workers?: Pick<WorkerSource, 'order'> | undefined
   /** The store's address, for people: `s3://bucket/prefix`. */
@@ -59,6 +59,8 @@ export interface DropJobDeps {
  */
 export async function runDropJob({ id, name }: DropWork, deps: DropJobDeps, signal: AbortSignal): Promise<DropOutcome> {
   const { store } = deps
+  const base = deps.base()
+  if (base === undefined) throw new ServingError('not_ready', 'what adapters must fit is not known yet')
   const drop = await readDrop(store, name)
   const begun = drop.files.has(CLEARING) ? (await readClearing(store, name)).note : undefined
   if (begun?.name === name) return await finish(drop, begun, deps)
@@ -68,8 +70,8 @@ export async function runDropJob({ id, name }: DropWork, deps: DropJobDeps, sign
     if (note?.job === id) return { outcome: 'rejected', reasons: note.reasons }
   }
   try {
-    const content = await readContent(store, drop, deps.base, signal)
-    return await publish(drop, content, deps, signal)
+    const content = await readContent(store, drop, base, signal)
+    return await publish(drop, { ...content, ...base }, deps, signal)
   } catch (thrown) {
     if (thrown instanceof Superseded) return { outcome: 'superseded' }
     if (thrown instanceof Rejection) return await reject(drop, thrown.reasons, deps)
@@ -78,8 +80,13 @@ export async function runDropJob({ id, name }: DropWork, deps: DropJobDeps, sign
   }
 }
 
-async function publish(drop: Drop, content: DropContent, deps: DropJobDeps, signal: AbortSignal): Promise<DropOutcome> {
-  const { store, catalogue, base, address, now, log } = deps
+async function publish(
+  drop: Drop,
+  content: DropContent & DropBase,
+  deps: DropJobDeps,
+  signal: AbortSignal,
+): Promise<DropOutcome> {
+  const { store, catalogue, address, now, log } = deps
   const { name, options, ...files } = content
   const { prewarm, ...wishes } = options
   await catalogue.refreshName(name)
@@ -89,7 +96,7 @@ async function publish(drop: Drop, content: DropContent, deps: DropJobDeps, sign
   }
   const revision = drop.files.get('adapter_model.safetensors')?.etag
   const source = { type: 'drop', uri: `${address.replace(/\/$/, '')}/${dropFolder(name)}`, revision }
-  const published = await publishAdapter({ name, ...files, ...wishes, ...base, source }, { store, catalogue, now })
+  const published = await publishAdapter({ name, ...files, ...wishes, source }, { store, catalogue, now })
   const { manifest, isNew } = published
   log('info', `adapter '${name}' version ${manifest.version} was published from the drop folder`, {
     ...{ digest: manifest.digest, isNew: String(isNew) },

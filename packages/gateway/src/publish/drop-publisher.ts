@@ -1,12 +1,11 @@
 /** The drop folder of a store: finds what is dropped, publishes it, and tells of both. */
 import type { Logger } from '@quiver/protocol'
 import { type DropJobDeps, runDropJob } from './drop-job.ts'
-import type { DropBase } from './drop-reading.ts'
 import { DropWatch } from './drop-watch.ts'
 import type { JobList } from './job-list.ts'
 import type { JobQueue } from './job-queue.ts'
 
-export interface DropPublisherDeps extends Omit<DropJobDeps, 'base'> {
+export interface DropPublisherDeps extends DropJobDeps {
   readonly queue: JobQueue
   /** 0 … 1 */
   readonly random: () => number
@@ -17,27 +16,28 @@ export interface DropPublisherDeps extends Omit<DropJobDeps, 'base'> {
 
 export interface DropPublisher {
   readonly jobs: JobList
-  /** Begins, now that it is known what adapters must fit. Called again, it does nothing. */
-  start(base: DropBase): void
+  /** Begins; to be called when it is known what adapters must fit. Called again, it does nothing. */
+  start(): void
   /**
    * Looks at the folders of these keys of the store now.
    * @returns the names that they belong to
    */
   notice(keys: readonly string[]): readonly string[]
+  /** Waits for running jobs a bounded time; what is not done then is done by who comes next. */
   close(): Promise<void>
 }
 
-/** @example const drops = createDropPublisher(deps); drops.start({ layout, maxRank }) */
+/** @example const drops = createDropPublisher(deps); drops.start() */
 export function createDropPublisher({ queue, random, intervalMs, ...deps }: DropPublisherDeps): DropPublisher {
   const { store, clock, log } = deps
   const watch = new DropWatch({ store, queue, clock, random, log, intervalMs })
   let isStarted = false
   return {
     jobs: queue,
-    start(base) {
+    start() {
       if (isStarted) return
       isStarted = true
-      queue.start((work, signal) => runDropJob(work, { ...deps, base }, signal))
+      queue.start((work, signal) => runDropJob(work, deps, signal))
       watch.start()
     },
     notice: (keys) => (isStarted ? watch.notice(keys) : []),

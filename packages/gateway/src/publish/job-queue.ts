@@ -18,16 +18,25 @@ export interface JobQueue extends JobList {
   close(): Promise<void>
 }
 
-export const queueRules = {
+export interface QueueRules {
   /** Jobs of one gateway at once: each holds its weights in memory. */
-  atOnce: 4,
+  readonly atOnce: number
   /** Of one job, before it is given up until it is found again. */
-  attempts: 5,
+  readonly attempts: number
   /** Before the second attempt; doubled each time, and up to half of it less at random. */
-  backoffMs: 1000,
+  readonly backoffMs: number
   /** Ended jobs that are remembered. */
+  readonly remembered: number
+  /** Work that was done, or given up, this recently is not added again. */
+  readonly doneMs: number
+  readonly failedMs: number
+}
+
+export const queueRules: QueueRules = {
+  atOnce: 4,
+  attempts: 5,
+  backoffMs: 1000,
   remembered: 500,
-  /** Work that ended this recently is not added again. */
   doneMs: 10_000,
   failedMs: 60_000,
-} as const
+}

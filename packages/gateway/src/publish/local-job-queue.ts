@@ -2,7 +2,7 @@ import { type Logger, ServingError, toServingError } from '@quiver/protocol'
 import type { TimerClock } from '../clock.ts'
 import type { DropWork } from './drop-job.ts'
 import { JOBS_LISTED, type JobView } from './job-list.ts'
-import { type JobQueue, type JobRunner, queueRules } from './job-queue.ts'
+import { type JobQueue, type JobRunner, type QueueRules, queueRules } from './job-queue.ts'
 
 /** Jobs that wait or run; what is found beyond that is found again at the next look. */
 const MOST_OPEN = 20_000
@@ -13,6 +13,7 @@ export interface LocalQueueDeps {
   /** 0 … 1 */
   readonly random: () => number
   readonly log: Logger
+  readonly rules?: QueueRules
 }
 
 interface Job {
@@ -24,6 +25,7 @@ interface Job {
 /** The queue of a gateway without Redis. It forgets everything with its process: looking at the drop folder finds it again. */
 export class LocalJobQueue implements JobQueue {
   readonly #deps: LocalQueueDeps
+  readonly #rules: QueueRules
   readonly #open = new Map<string, Job>()
   readonly #waiting: Job[] = []
   /** In the order of their ends. */
@@ -36,13 +38,14 @@ export class LocalJobQueue implements JobQueue {
 
   constructor(deps: LocalQueueDeps) {
     this.#deps = deps
+    this.#rules = deps.rules ?? queueRules
   }
 
   async add(work: DropWork): Promise<void> {
     if (this.#closing.signal.aborted || this.#open.has(work.id) || this.#open.size >= MOST_OPEN) return
     const before = this.#ended.get(work.id)
     if (before !== undefined) {
-      const pauseMs = before.view.state === 'failed' ? queueRules.failedMs : queueRules.doneMs
+      const pauseMs = before.view.state === 'failed' ? this.#rules.failedMs : this.#rules.doneMs
       if (this.#deps.clock.nowMs() - before.endedAtMs < pauseMs) return
       this.#ended.delete(work.id)
     }
@@ -76,7 +79,7 @@ export class LocalJobQueue implements JobQueue {
   }
 
   #next(): void {
-    while (this.#run !== undefined && this.#running.size < queueRules.atOnce && !this.#closing.signal.aborted) {
+    while (this.#run !== undefined && this.#running.size < this.#rules.atOnce && !this.#closing.signal.aborted) {
       const job = this.#waiting.shift()
       if (job === undefined) return
       const running = this.#attempt(job, this.#run).finally(() => {
@@ -97,7 +100,7 @@ export class LocalJobQueue implements JobQueue {
     } catch (thrown) {
       const { message, code } = toServingError(thrown)
       if (this.#closing.signal.aborted) return this.#end(job, { state: 'failed', reasons: [message] })
-      if (attempts >= queueRules.attempts) {
+      if (attempts >= this.#rules.attempts) {
         log('warn', `the drop '${job.work.name}' could not be published and is tried again later: ${message}`, { code })
         return this.#end(job, { state: 'failed', reasons: [message] })
       }
@@ -108,7 +111,7 @@ export class LocalJobQueue implements JobQueue {
 
   #retry(job: Job, attempts: number): void {
     const { clock, random } = this.#deps
-    const bound = queueRules.backoffMs * 2 ** (attempts - 1)
+    const bound = this.#rules.backoffMs * 2 ** (attempts - 1)
     const stop = clock.after(bound * (1 - random() / 2), () => {
       this.#stopRetries.delete(job)
       this.#waiting.push(job)
@@ -122,7 +125,7 @@ export class LocalJobQueue implements JobQueue {
     this.#open.delete(job.work.id)
     this.#ended.set(job.work.id, { ...job, view, endedAtMs: this.#deps.clock.nowMs() })
     for (const id of this.#ended.keys()) {
-      if (this.#ended.size <= queueRules.remembered) break
+      if (this.#ended.size <= this.#rules.remembered) break
       this.#ended.delete(id)
     }
   }

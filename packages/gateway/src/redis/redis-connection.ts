@@ -4,7 +4,7 @@
  * themselves, at random moments, so that many gateways do not all come at once.
  */
 import type { Logger } from '@quiver/protocol'
-import { Redis } from 'ioredis'
+import { Redis, type RedisOptions } from 'ioredis'
 import type { TimerClock } from '../clock.ts'
 
 /** A command that is not answered by then has failed. */
@@ -25,8 +25,11 @@ export interface RedisConnection {
   readonly client: Redis
   /** Whether commands are taken, now or within this many milliseconds. The first call begins to connect. */
   isReadyWithin(patienceMs: number): Promise<boolean>
-  /** Another connection to the same server, such as for a subscription, to be connected by its user. Ends with this one. */
-  duplicate(): Redis
+  /**
+   * Another connection to the same server, such as for a subscription, to be connected by its user. Ends with this one.
+   * @param options what shall be otherwise than here
+   */
+  duplicate(options?: Partial<RedisOptions>): Redis
   close(): Promise<void>
 }
 
@@ -76,8 +79,8 @@ export function connectRedis(url: string, { log, random, clock }: RedisDeps): Re
         client.off('ready', onReady)
       })
     },
-    duplicate() {
-      const other = client.duplicate()
+    duplicate(options = {}) {
+      const other = client.duplicate(options)
       // The first connection tells of it.
       other.on('error', () => undefined)
       others.push(other)

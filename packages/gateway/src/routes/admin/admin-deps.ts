@@ -12,6 +12,7 @@ import type { PinKeeper } from '../../registration/pin-keeper.ts'
 import type { WorkerSource } from '../../worker/worker-source.ts'
 import type { Exchange } from '../exchange.ts'
 import { shownVersions } from './admin-answers.ts'
+import type { DropAdmin } from './drop-routes.ts'
 import { editingOf } from './wishes.ts'
 
 /** What administration works on; a gateway without it has none. */
@@ -21,6 +22,8 @@ export interface AdminDeps {
   readonly registrar: AdapterRegistrar
   readonly pins: PinKeeper
   readonly jobs: JobList
+  /** Absent: nothing can be dropped. */
+  readonly drops?: DropAdmin | undefined
 }
 
 /** One request of administration, whoever may make it. */

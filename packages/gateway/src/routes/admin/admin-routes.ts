@@ -12,6 +12,7 @@ import { listAdapters, restoreAdapter, retireAdapter, showAdapter } from './adap
 import type { AdminDeps, AdminHandler, AdminRequest } from './admin-deps.ts'
 import { adminErrorResponse } from './admin-envelope.ts'
 import { endCanary, moveAlias, removeAlias, rollBack, setCanary } from './alias-routes.ts'
+import { addQueueBoard, noticeEvent } from './drop-routes.ts'
 import { listAudit, listJobs, listProblems } from './log-routes.ts'
 import { liftAdapter, pinAdapter, prefetchAdapter, unpinAdapter } from './order-routes.ts'
 import { publishFile, publishFromSource, publishUpload } from './publish-routes.ts'
@@ -39,6 +40,7 @@ const adminRoutes: readonly (readonly [Method, string, AdminHandler])[] = [
   ['GET', '/admin/jobs', listJobs],
   ['GET', '/admin/audit', listAudit],
   ['GET', '/admin/problems', listProblems],
+  ['POST', '/admin/events/s3', noticeEvent],
 ]
 
 export interface AdminRoutesDeps extends Pick<GenerateDeps, 'workers' | 'clock' | 'log' | 'newId' | 'shutdown' | 'times'> {
@@ -71,6 +73,7 @@ export function addAdminRoutes(
       return await administer({ ...deps, admin }, c.env, routed, handler, adminErrorResponse)
     })
   }
+  addQueueBoard(app, { drops: deps.admin?.drops, newId: deps.newId })
 }
 
 /** Runs one handler with everything it may ask for, and answers whatever it throws. Never rejects. */

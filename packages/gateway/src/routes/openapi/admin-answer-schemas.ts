@@ -2,6 +2,7 @@
 import { errorCodes, moduleNames, tiers } from '@quiver/protocol'
 import { z } from 'zod'
 import { jobStates } from '../../publish/job-list.ts'
+import { eventSchema } from '../../publish/s3-event.ts'
 import { aliasSchema, canarySchema, publishSchema, rollbackSchema, versionSchema } from '../admin/admin-schema.ts'
 import { loadAdapterSchema, unloadAdapterSchema } from '../admin/engine-schema.ts'
 
@@ -120,6 +121,8 @@ export const adminBodySchemas = {
   JobList: z.object({ jobs: z.array(job) }),
   AuditPage: z.object({ events: z.array(event), cursor }),
   ProblemList: z.object({ problems: z.array(z.object({ key: z.string(), reason: z.string() })) }),
+  BucketEvent: eventSchema,
+  NoticedDrops: z.object({ looking_at: z.array(z.string()).describe('Names of adapters whose folders are looked at now.') }),
   LoadAdapterRequest: loadAdapterSchema,
   UnloadAdapterRequest: unloadAdapterSchema,
   VllmError: z.object({

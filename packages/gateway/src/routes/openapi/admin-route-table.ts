@@ -190,6 +190,18 @@ const logs: readonly Described[] = [
     answers: [{ type: 'application/json', body: 'ProblemList' }],
     failures: [],
   },
+  {
+    method: 'post',
+    path: '/admin/events/s3',
+    summary: 'Says that something came to the drop folder',
+    description: 'For the webhook of a bucket. Answered at once; what comes of it is told by `/admin/jobs`.',
+    request: {
+      body: 'BucketEvent',
+      example: { Records: [{ s3: { bucket: { name: 'models' }, object: { key: 'drop/acme/sql/adapter_config.json' } } }] },
+    },
+    answers: [{ type: 'application/json', body: 'NoticedDrops' }],
+    failures: ['invalid_request', 'unsupported_media_type', 'too_large', 'not_found'],
+  },
 ]
 
 const load = { lora_name: 'sql', lora_path: '/adapters/sql' }
