@@ -35,9 +35,18 @@ export async function randomPacked(
 
 /** Writes `adapter_config.json` and `adapter_model.safetensors` (F16) as PEFT does. */
 export async function writePeftFolder(folder: string, shape: AdapterShape, weights: RandomWeights): Promise<void> {
+  const files = peftFiles(shape, weights)
   await mkdir(folder, { recursive: true })
-  await writeFile(path.join(folder, 'adapter_config.json'), JSON.stringify(peftConfig(shape), undefined, 2))
-  await writeFile(path.join(folder, 'adapter_model.safetensors'), peftWeights(shape, weights))
+  await writeFile(path.join(folder, 'adapter_config.json'), files.config)
+  await writeFile(path.join(folder, 'adapter_model.safetensors'), files.weights)
+}
+
+/** The two files of `writePeftFolder`, in memory. */
+export function peftFiles(
+  shape: AdapterShape,
+  weights: RandomWeights,
+): { readonly config: Uint8Array; readonly weights: Uint8Array<ArrayBuffer> } {
+  return { config: Buffer.from(JSON.stringify(peftConfig(shape), undefined, 2)), weights: peftWeights(shape, weights) }
 }
 
 function peftConfig({ layout, rank }: AdapterShape): object {
@@ -53,7 +62,7 @@ function peftConfig({ layout, rank }: AdapterShape): object {
 }
 
 /** The header's length in 8 bytes, the header, then the tensors in its order. */
-function peftWeights({ layout, rank }: AdapterShape, weights: RandomWeights): Uint8Array {
+function peftWeights({ layout, rank }: AdapterShape, weights: RandomWeights): Uint8Array<ArrayBuffer> {
   const tensors = layers(layout).flatMap((layer) =>
     layout.modules.flatMap(({ name, inFeatures, outFeatures }) => {
       const stem = `base_model.model.model.layers.${layer}.${moduleParent[name]}.${name}`

@@ -1,14 +1,13 @@
 /**
  * What only a whole server shows: how soon it is ready, what a request costs beyond the engine's work, and how much memory
- * worker and gateway take. The model and its graph come from the cache that everybody uses, everything else lies in
- * temporary folders: the bench's adapters do not stay behind in the disk tier.
+ * worker and gateway take.
  */
-import { mkdir, symlink } from 'node:fs/promises'
 import path from 'node:path'
 import type { BenchContext } from '../bench.ts'
 import { temporaryFolder } from '../shared/clean-up.ts'
 import { type Figure, measured } from '../shared/figure.ts'
 import { type QuiverProcess, startQuiver } from '../shared/quiver-process.ts'
+import { serverSettings } from '../shared/server-settings.ts'
 import { summarise } from '../shared/statistics.ts'
 import { writeAdapters } from './served-adapters.ts'
 import { measureServedMemory } from './served-memory.ts'
@@ -18,7 +17,7 @@ export async function measureServed(context: BenchContext): Promise<Figure[]> {
   const folder = await temporaryFolder(context.cleanUp)
   const root = path.join(folder, 'adapters')
   const names = await writeAdapters(context, root)
-  const settings = await serverSettings(context, folder, root)
+  const settings = { ...(await serverSettings(context, folder)), QUIVER_LOCAL_ROOTS: root }
   const starts = context.quick ? 1 : 5
   const readyTimes: number[] = []
   const start = async (): Promise<QuiverProcess> => {
@@ -42,22 +41,4 @@ export async function measureServed(context: BenchContext): Promise<Figure[]> {
 function readyFigure(times: readonly number[]): Figure {
   const figure = { id: 'serve.ready', group: 'quiver serve', label: 'ready, with everything cached', unit: 's' } as const
   return { ...measured(figure, summarise(times)), target: { at: 'most', value: 4 } }
-}
-
-async function serverSettings({ config }: BenchContext, folder: string, root: string): Promise<Record<string, string>> {
-  const cache = path.join(folder, 'cache')
-  await mkdir(cache)
-  for (const shared of ['models', 'graphs']) {
-    await mkdir(path.join(config.cache, shared), { recursive: true })
-    await symlink(path.join(config.cache, shared), path.join(cache, shared))
-  }
-  return {
-    QUIVER_MODEL: config.model,
-    QUIVER_DTYPE: config.dtype,
-    QUIVER_THREADS: String(config.threads),
-    QUIVER_PYTHON: config.python,
-    QUIVER_DATA: path.join(folder, 'data'),
-    QUIVER_CACHE: cache,
-    QUIVER_LOCAL_ROOTS: root,
-  }
 }
