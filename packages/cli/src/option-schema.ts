@@ -79,6 +79,7 @@ export function schemaFor({ cwd, home }: Surroundings) {
     redis: z
       .string()
       .refine((text) => text === '' || /^rediss?:\/\/./.test(text), { error: 'an address such as redis://127.0.0.1:6379' }),
+    dropIntervalMs: whole(0, 86_400_000),
     workerHost: filled('a host name or address'),
     workerPort: whole(0, 65535),
     workerToken: z.string(),
@@ -121,6 +122,7 @@ export function defaultTexts({ home, processors }: Surroundings): Record<Exclude
     s3Endpoint: '',
     s3Region: '',
     redis: '',
+    dropIntervalMs: '5000',
     workerHost: '127.0.0.1',
     workerPort: '8090',
     workerToken: '',
