@@ -191,6 +191,7 @@ describe('what reaches the worker', () => {
     expect(rest).toEqual({
       tenant: 'default',
       adapter: { kind: 'base' },
+      base: 'smollm2-135m-instruct',
       prompt: { kind: 'text', text: 'Hi' },
       sampling: { sample: false },
       stop: [],

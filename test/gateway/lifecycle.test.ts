@@ -1,7 +1,6 @@
 /** What happens when a client, the worker or the server itself goes away, and to those who are slow. */
 import { connect } from 'node:net'
-import { connectWorker } from '@quiver/gateway'
-import { Agent, request } from 'undici'
+import { request } from 'undici'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { eventsOf, type GatewayUnderTest, startGateway } from '../support/gateway-under-test.ts'
 import { accepted, done, helloWorld, type Script, type ScriptedRun, ScriptedWorker, token } from '../support/scripted-worker.ts'
@@ -99,7 +98,6 @@ describe('too many requests at once', () => {
 
 describe('a worker that goes away', () => {
   test('before the first token: the request is run once more on the next worker, with the same seed', async () => {
-    const agent = new Agent()
     const next = await ScriptedWorker.start()
     under.worker.script = (run) => {
       run.send(accepted)
@@ -107,12 +105,11 @@ describe('a worker that goes away', () => {
       run.cut()
     }
     const answer = under.post('/generate', { inputs: 'Hi', parameters: { do_sample: true, details: true } })
-    under.sole.lost()
-    under.sole.arrived(await connectWorker(next, agent))
+    under.pool.remove(under.worker.url)
+    await under.pool.add(next, 5000)
     expect((await answer).json).toMatchObject({ generated_text: 'Hello world', details: { seed: 42 } })
     expect(next.requests[0]?.sampling.seed).toBe('42')
     await next.close()
-    await agent.destroy()
   })
 
   test('and is back at the same place: the request is run once more there', async () => {
@@ -140,7 +137,7 @@ describe('a worker that goes away', () => {
 
   test('for longer than a request waits: 503 with Retry-After, health says no', async () => {
     const impatient = await startGateway({ patienceMs: 50 })
-    impatient.sole.lost()
+    impatient.pool.remove(impatient.worker.url)
     const answer = await impatient.post('/generate', { inputs: 'Hi' })
     expect([answer.status, answer.headers['retry-after'], answer.json]).toMatchObject([503, '2', { error_type: 'overloaded' }])
     expect((await request(`${impatient.url}/health`)).statusCode).toBe(503)
@@ -148,13 +145,10 @@ describe('a worker that goes away', () => {
   })
 
   test('for a moment: who comes meanwhile waits and is served', async () => {
-    const agent = new Agent()
-    const worker = await connectWorker(under.worker, agent)
-    under.sole.lost()
+    under.pool.remove(under.worker.url)
     const answer = under.post('/generate', { inputs: 'Hi' })
-    setTimeout(() => under.sole.arrived(worker), 50)
+    setTimeout(() => under.pool.add(under.worker, 5000), 50)
     expect((await answer).status).toBe(200)
-    await agent.destroy()
   })
 })
 

@@ -105,7 +105,7 @@ describe('GET /metrics', () => {
     under = await startGateway()
     under.worker.tellsState = false
     expect(await sample('quiver_worker_up')).toBe(0)
-    under.sole.lost()
+    under.pool.remove(under.worker.url)
     const { text } = await scrape()
     expect(text).toContain('\nquiver_worker_up 0\n')
     expect(text).not.toContain('lorax_queue_length')

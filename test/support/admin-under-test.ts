@@ -40,7 +40,7 @@ export async function startAdmin({
   let under: GatewayUnderTest | undefined
   const sole = () => {
     if (under === undefined) throw new Error('the gateway is not started yet')
-    return under.sole
+    return under.pool
   }
   const workers = {
     get info() {
@@ -49,8 +49,8 @@ export async function startAdmin({
     get arrivals() {
       return sole().arrivals
     },
-    adapters: (...args: Parameters<GatewayUnderTest['sole']['adapters']>) => sole().adapters(...args),
-    order: (...args: Parameters<GatewayUnderTest['sole']['order']>) => sole().order(...args),
+    adapters: (...args: Parameters<GatewayUnderTest['pool']['adapters']>) => sole().adapters(...args),
+    order: (...args: Parameters<GatewayUnderTest['pool']['order']>) => sole().order(...args),
   }
   const remote = {
     hub: hubEndpoint === undefined ? {} : { endpoint: hubEndpoint },

@@ -1,14 +1,13 @@
 /** The real gateway on a real port, in front of a scripted worker. */
 
 import {
-  connectWorker,
   createGateway,
   type Gateway,
   type GatewayConfig,
   type GatewayDeps,
   type Manifest,
-  SoleWorker,
   systemClock,
+  WorkerPool,
 } from '@quiver/gateway'
 import { type AdapterDigest, type AdapterName, type LogLevel, ServingError } from '@quiver/protocol'
 import { Agent, request } from 'undici'
@@ -25,7 +24,7 @@ export interface Answer {
 export interface GatewayUnderTest {
   readonly url: string
   readonly worker: ScriptedWorker
-  readonly sole: SoleWorker
+  readonly pool: WorkerPool
   readonly gateway: Gateway
   readonly log: readonly { readonly level: LogLevel; readonly message: string }[]
   post(path: string, body: unknown, headers?: Record<string, string>): Promise<Answer>
@@ -67,13 +66,16 @@ export async function startGateway(
   const clock = systemClock()
   const agent = new Agent()
   const worker = await ScriptedWorker.start()
-  const sole = new SoleWorker({ clock, patienceMs: config.patienceMs ?? 2000 })
   const log: { level: LogLevel; message: string }[] = []
+  const pool = new WorkerPool(
+    { clock, dispatcher: agent, random: Math.random, log: (level, message) => log.push({ level, message }) },
+    { patienceMs: config.patienceMs ?? 2000 },
+  )
   let ids = 0
   const gateway = createGateway(
     { host: '127.0.0.1', port: 0, version: '9.9.9', ...config },
     {
-      workers: sole,
+      workers: pool,
       catalogue: smallCatalogue,
       clock,
       now: () => new Date('2026-01-02T03:04:05Z'),
@@ -86,17 +88,18 @@ export async function startGateway(
   const { url } = await gateway.listen()
   if (config.withoutWorker !== true) {
     gateway.open()
-    sole.arrived(await connectWorker(worker, agent))
+    await pool.add(worker, 5000)
   }
   return {
     url,
     worker,
-    sole,
+    pool,
     gateway,
     log,
     post: (path, body, headers) => post(url + path, body, headers),
     async close() {
       await gateway.close(0)
+      pool.close()
       await worker.close()
       await agent.destroy()
     },

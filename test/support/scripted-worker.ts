@@ -6,13 +6,16 @@ import {
   type AdapterPresences,
   adapterOrderSchema,
   httpStatus,
+  limits,
   type RunEvent,
   type RunRequest,
   runRequestSchema,
   type TokenizeRequest,
   tokenizeRequestSchema,
   toServingError,
+  type WorkerEvent,
   type WorkerInfo,
+  type WorkerLoad,
   type WorkerState,
 } from '@quiver/protocol'
 import { smollm2Layout } from './smollm2-layout.ts'
@@ -74,6 +77,23 @@ export const scriptedInfo: WorkerInfo = {
   engine: { kind: 'scripted', device: 'cpu', lora: 'none' },
   layout: smollm2Layout,
   limits: { sequences: 4, totalTokens: 2048, inputTokens: 2047, slots: 32, maxRank: 64, waiting: 4 },
+}
+
+export const scriptedLoad: WorkerLoad = {
+  state: 'ready',
+  running: 0,
+  waiting: 0,
+  queuedTokens: 0,
+  tokensPerSecond: 1_000,
+  turnoverMs: 100,
+  freeSlots: 32,
+  hasSlotToGive: true,
+  victim: { requestsPerSecond: 0, reloadMs: 0 },
+  reload: {
+    ram: { fixedMs: 1, msPerMib: 1 },
+    disk: { fixedMs: 2, msPerMib: 2 },
+    origin: { fixedMs: 20, msPerMib: 20 },
+  },
 }
 
 export const scriptedState: WorkerState = {
@@ -143,6 +163,15 @@ export class ScriptedWorker {
   /** Answers of orders; what it throws is answered as a refusal. */
   onOrder: (kind: string, order: AdapterOrder) => AdapterPresences | Promise<AdapterPresences> = () => scriptedAdapters
   isHealthy = true
+  /** What it says of itself. */
+  info: WorkerInfo = scriptedInfo
+  /** What it tells who listens first; changes are told with `tell`. */
+  load: WorkerLoad = scriptedLoad
+  holds: Extract<WorkerEvent, { type: 'snapshot' }>['adapters'] = []
+  /** Whether it sends heartbeats. */
+  beats = true
+  readonly #listeners = new Set<ServerResponse>()
+  #sequence = 0
   /** Whether `/v1/state` is answered; otherwise it hangs. */
   tellsState = true
   readonly #server: Server
@@ -162,11 +191,24 @@ export class ScriptedWorker {
     return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`
   }
 
-  /** Connections that are open now. */
+  /** Connections that are open now, but for those over which it is listened to. */
   connectionCount(): Promise<number> {
     return new Promise((resolve, reject) =>
-      this.#server.getConnections((error, count) => (error ? reject(error) : resolve(count))),
+      this.#server.getConnections((error, count) => (error ? reject(error) : resolve(count - this.#listeners.size))),
     )
+  }
+
+  /** Sends every listener a delta. */
+  tell(delta: Omit<Extract<WorkerEvent, { type: 'delta' }>, 'type' | 'epoch' | 'sequence'>): void {
+    this.#sequence += 1
+    if (delta.load !== undefined) this.load = delta.load
+    const line = JSON.stringify({ type: 'delta', epoch: this.info.workerId, sequence: this.#sequence, ...delta })
+    for (const listener of this.#listeners) listener.write(`${line}\n`)
+  }
+
+  /** Ends every listener's stream, as one that is cut. */
+  cutListeners(): void {
+    for (const listener of this.#listeners) listener.destroy()
   }
 
   async close(): Promise<void> {
@@ -179,7 +221,8 @@ export class ScriptedWorker {
     const isAllowed = incoming.headers.authorization === `Bearer ${this.token}`
     if (incoming.url === '/health') return void outgoing.writeHead(this.isHealthy ? 200 : 503).end()
     if (!isAllowed) return void outgoing.writeHead(401).end()
-    if (incoming.url === '/v1/info') return void outgoing.end(JSON.stringify(scriptedInfo))
+    if (incoming.url === '/v1/info') return void outgoing.end(JSON.stringify(this.info))
+    if (incoming.url === '/v1/events') return this.#listen(outgoing)
     if (incoming.url === '/v1/state') return void (this.tellsState && outgoing.end(JSON.stringify(scriptedState)))
     const { pathname, searchParams } = new URL(incoming.url ?? '/', 'http://worker')
     if (pathname === '/v1/adapters') {
@@ -205,6 +248,17 @@ export class ScriptedWorker {
       cut: () => outgoing.destroy(),
       left: new Promise((resolve) => outgoing.once('close', () => outgoing.writableFinished || resolve())),
     })
+  }
+
+  #listen(outgoing: ServerResponse): void {
+    this.#listeners.add(outgoing)
+    const beat = setInterval(() => this.beats && outgoing.write('\n'), limits.eventHeartbeatMs)
+    outgoing.once('close', () => {
+      this.#listeners.delete(outgoing)
+      clearInterval(beat)
+    })
+    const stamp = { epoch: this.info.workerId, sequence: this.#sequence }
+    outgoing.write(`${JSON.stringify({ type: 'snapshot', ...stamp, load: this.load, adapters: this.holds })}\n`)
   }
 
   async #answerOrder(pathname: string, order: AdapterOrder, outgoing: ServerResponse): Promise<void> {

@@ -1,14 +1,11 @@
 /** `quiver serve`: a gateway in this process, a worker beside it, a folder as object store. */
-import { randomBytes, randomUUID } from 'node:crypto'
-import { stat } from 'node:fs/promises'
-import { connectWorker, createGateway, Keyring, SoleWorker, systemClock, workerAgent } from '@quiver/gateway'
+import { randomBytes } from 'node:crypto'
+import { systemClock, WorkerPool, workerAgent } from '@quiver/gateway'
 import type { Logger } from '@quiver/protocol'
-import manifest from '../package.json' with { type: 'json' }
 import { toEnvironment } from './config.ts'
 import { publishExamples } from './example-adapters.ts'
-import { isLoopback } from './loopback.ts'
-import { openStore, orUnusable } from './object-store.ts'
-import { openCatalogue } from './open-catalogue.ts'
+import { openGateway } from './gateway-parts.ts'
+import { orUnusable } from './object-store.ts'
 import type { Config } from './option-schema.ts'
 import { progressReport } from './progress-report.ts'
 import { readyText } from './ready-text.ts'
@@ -19,6 +16,8 @@ import { supervisorDefaults, WorkerSupervisor } from './worker-supervisor.ts'
 const WORKER_PATIENCE_MS = 20_000
 /** How long running requests may take to finish after the first signal. */
 const DRAIN_MS = 20_000
+/** How long a worker that says that it is ready may take to be connected. */
+const CONNECT_MS = 10_000
 /** After the second signal. */
 const EXIT_AT_ONCE = 130
 
@@ -46,49 +45,31 @@ export async function serve(config: Config, io: ServeIo): Promise<number> {
     io.log(...line)
   }
   const agent = workerAgent()
-  const workers = new SoleWorker({ clock, patienceMs: WORKER_PATIENCE_MS })
-  for (const root of await missingFolders(config.localRoots)) {
-    io.stderr.write(`QUIVER_LOCAL_ROOTS names ${root}, which is not a folder here: adapters below it are refused.\n`)
-  }
-  if (config.keys === '' && !isLoopback(config.host)) {
-    io.stderr.write(
-      `${config.host} can be reached from other machines and no API keys are set: whoever reaches the port may use it (--keys, docs/keys.md).\n`,
-    )
-  }
-  const keys = config.keys === '' ? undefined : Keyring.open(config.keys, log)
-  const store = await openStore(config, { clock, log })
-  const opened = openCatalogue(config, { store, clock, log, random: Math.random })
-  const { catalogue } = opened
-  const gateway = createGateway(
-    { host: config.host, port: config.port, version: manifest.version, processMetrics: true, clientLimits: clientLimits(config) },
-    {
-      workers,
-      catalogue,
-      ...(keys === undefined ? {} : { keys }),
-      clock,
-      now: () => new Date(),
-      log,
-      newId: randomUUID,
-      drawSeed: () => Number(randomBytes(8).readBigUInt64BE() >> 11n),
-    },
+  const workers = new WorkerPool(
+    { dispatcher: agent, clock, random: Math.random, log: quiet(log) },
+    { patienceMs: WORKER_PATIENCE_MS },
   )
+  const { gateway, store, opened, wantsKey } = await openGateway(config, { workers, clock, log, stderr: io.stderr })
+  const { catalogue } = opened
   // The port first: that it is taken must be known before minutes of downloading.
   const { url } = await gateway.listen()
   await orUnusable(config, () => opened.start())
   const token = randomBytes(32).toString('hex')
+  /** Where the worker that runs now can be reached. */
+  let listening = ''
   const supervisor = new WorkerSupervisor(
     { ...supervisorDefaults, command: workerCommand(config, token, io.mainModule) },
     {
       clock,
       log,
       onProgress: (progress) => report.show(progress),
-      onLost: () => workers.lost(),
+      onLost: () => workers.remove(listening),
       async onReady(workerUrl) {
-        const worker = await connectWorker({ url: workerUrl, token }, agent)
+        listening = workerUrl
+        const worker = await workers.add({ url: workerUrl, token }, CONNECT_MS)
         report.end()
         const refusal = await publishExamples(io.exampleFolder, worker.info, { store, catalogue, now: () => new Date() })
         if (refusal !== undefined) io.stderr.write(`${refusal}\n`)
-        workers.arrived(worker)
       },
     },
   )
@@ -108,7 +89,7 @@ export async function serve(config: Config, io: ServeIo): Promise<number> {
     const first = await Promise.race([supervisor.start().then(() => 'ready'), stopped.then(() => 'stopped')])
     if (first === 'ready' && workers.info !== undefined) {
       gateway.open()
-      io.stdout.write(readyText({ url, info: workers.info, adapters: catalogue.names(), wantsKey: keys !== undefined }))
+      io.stdout.write(readyText({ url, info: workers.info, adapters: catalogue.names(), wantsKey }))
       await stopped
     }
     return 0
@@ -116,30 +97,17 @@ export async function serve(config: Config, io: ServeIo): Promise<number> {
     report.end()
     await gateway.close(DRAIN_MS)
     await supervisor.stop()
+    workers.close()
     await opened.close()
     await agent.destroy()
   }
 }
 
-function clientLimits(config: Config) {
-  return {
-    concurrentRequests: config.maxConcurrentRequests,
-    bestOf: config.maxBestOf,
-    stopSequences: config.maxStopSequences,
-    adapterSource: config.adapterSource === 'pbase' ? 'store' : config.adapterSource,
-  } as const
-}
-
-async function missingFolders(folders: readonly string[]): Promise<readonly string[]> {
-  const found = await Promise.all(
-    folders.map((folder) =>
-      stat(folder).then(
-        (stats) => stats.isDirectory(),
-        () => false,
-      ),
-    ),
-  )
-  return folders.filter((_, index) => found[index] !== true)
+/** The supervisor says in its own words when its worker is gone; what the pool says of it would be the same again. */
+function quiet(log: Logger): Logger {
+  return (level, ...line) => {
+    if (level === 'error') log(level, ...line)
+  }
 }
 
 function workerCommand(config: Config, token: string, mainModule: string) {

@@ -40,6 +40,8 @@ export const runRequestSchema = z.object({
   requestId: z.string().min(1).max(128),
   tenant: z.string().min(1).max(128),
   adapter: adapterRefSchema,
+  /** The base model that it is meant for, which a worker of another one refuses; absent: the worker's. */
+  base: z.string().min(1).optional(),
   prompt: promptSchema,
   /**
    * `embedding`: answer the mean of the prompt's hidden states instead of a text; of the fields only `adapter`, `prompt` and

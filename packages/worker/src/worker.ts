@@ -14,6 +14,7 @@ import { Candidates } from './sampling/candidates.ts'
 import { createSampler } from './sampling/sampler.ts'
 import { createStopSequences } from './sampling/stop-sequences.ts'
 import { startServer, type WorkerServer, type WorkerService } from './server.ts'
+import { errorEvent } from './step/apply-step.ts'
 import { AdapterTemplates } from './tokenizer/adapter-templates.ts'
 import type { WorkerConfig, WorkerDeps } from './worker-config.ts'
 import { workerLoad } from './worker-load.ts'
@@ -218,8 +219,14 @@ class StartingService implements WorkerService {
     this.feed?.flush()
   }
 
-  start(...run: Parameters<WorkerService['start']>): void {
-    this.#ready().start(...run)
+  start(...[request, sink, signal]: Parameters<WorkerService['start']>): void {
+    const served = this.description?.model.id
+    if (request.base === undefined || request.base === served) this.#ready().start(request, sink, signal)
+    else {
+      // A gateway that took this worker for another one; its weights would give another model's answer.
+      const message = `this worker serves ${served ?? 'nothing yet'}, not ${request.base}`
+      sink.send(errorEvent(new ServingError('conflict', message)))
+    }
   }
 
   tokenize(...request: Parameters<WorkerService['tokenize']>): ReturnType<WorkerService['tokenize']> {

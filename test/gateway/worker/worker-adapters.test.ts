@@ -14,14 +14,14 @@ const { signal } = new AbortController()
 const order = { adapter: { kind: 'registered' as const, name: 'text-to-sql', digest: 'a'.repeat(64) } }
 
 test('a worker tells which adapters it holds, or of one alone, under its own id', async () => {
-  expect(await under.sole.adapters(signal)).toEqual([{ workerId: 'scripted', ...scriptedAdapters }])
-  const [one] = await under.sole.adapters(signal, 'c'.repeat(64))
+  expect(await under.pool.adapters(signal)).toEqual([{ workerId: 'scripted', ...scriptedAdapters }])
+  const [one] = await under.pool.adapters(signal, 'c'.repeat(64))
   expect(one?.adapters.map(({ state }) => state)).toEqual(['quarantined'])
-  expect((await under.sole.adapters(signal, 'd'.repeat(64)))[0]?.adapters).toEqual([])
+  expect((await under.pool.adapters(signal, 'd'.repeat(64)))[0]?.adapters).toEqual([])
 })
 
 test.each(['prefetch', 'pin', 'unpin', 'lift'] as const)('the order to %s reaches the worker with its adapter', async (kind) => {
-  expect(await under.sole.order(kind, order, signal)).toEqual([{ workerId: 'scripted', ...scriptedAdapters }])
+  expect(await under.pool.order(kind, order, signal)).toEqual([{ workerId: 'scripted', ...scriptedAdapters }])
   expect(under.worker.orders).toEqual([{ kind, ...order }])
 })
 
@@ -29,7 +29,7 @@ test('what a worker refuses an order with is passed on', async () => {
   under.worker.onOrder = () => {
     throw new ServingError('conflict', 'no more adapters may be pinned')
   }
-  const error = await refusal(() => under.sole.order('pin', order, signal))
+  const error = await refusal(() => under.pool.order('pin', order, signal))
   expect([error.code, error.message]).toEqual(['conflict', 'no more adapters may be pinned'])
 })
 
@@ -40,12 +40,12 @@ test('an order ends with the reason of who gives it up', async () => {
     caller.abort(new ServingError('client_closed', 'gone'))
     return gate.promise
   }
-  expect((await refusal(() => under.sole.order('prefetch', order, caller.signal))).code).toBe('client_closed')
+  expect((await refusal(() => under.pool.order('prefetch', order, caller.signal))).code).toBe('client_closed')
   gate.resolve(scriptedAdapters)
 })
 
 test('without a worker there is nothing to tell and nobody to order', async () => {
-  under.sole.lost()
-  expect(await under.sole.adapters(signal)).toEqual([])
-  expect(await under.sole.order('pin', order, signal)).toEqual([])
+  under.pool.remove(under.worker.url)
+  expect(await under.pool.adapters(signal)).toEqual([])
+  expect(await under.pool.order('pin', order, signal)).toEqual([])
 })

@@ -23,6 +23,8 @@ const CHANGE_ATTEMPTS = 100
 export interface ResolvedAdapter {
   readonly name: AdapterName
   readonly digest: AdapterDigest
+  /** The base model that it was found to fit. */
+  readonly base?: string
   /** The version's own, for conversations; absent: the base model's. */
   readonly chatTemplate?: string | undefined
 }
@@ -112,8 +114,8 @@ export class Catalogue {
    * name's record cannot be read
    */
   resolve(text: string, viewer: Viewer = {}, user?: string): ReturnType<CatalogueView['resolve']> {
-    const { name, digest, chatTemplate } = this.find(text, viewer, user).manifest
-    return { name, digest, ...(chatTemplate === undefined ? {} : { chatTemplate }) }
+    const { name, digest, base, chatTemplate } = this.find(text, viewer, user).manifest
+    return { name, digest, base, ...(chatTemplate === undefined ? {} : { chatTemplate }) }
   }
 
   /** As `resolve`, with everything that is known of the version. */

@@ -90,7 +90,7 @@ export function createApp(deps: AppDeps): Hono<AppEnv> {
     const { info } = deps.workers
     const requestId = requestIdOf(deps, env.incoming)
     if (info === undefined) return errorResponse(new ServingError('not_ready', 'The model is still being loaded'), requestId)
-    return Response.json(describeServer(info, deps.version, deps.clientLimits, deps.permits), {
+    return Response.json(describeServer(info, deps.version, deps.clientLimits, deps.permits, deps.workers.places), {
       headers: { 'x-request-id': requestId },
     })
   })
@@ -120,7 +120,7 @@ function addModelRoutes(app: Hono<AppEnv>, deps: AppDeps): void {
   const source = (caller: Caller) => {
     const { info } = deps.workers
     if (info === undefined) throw new ServingError('not_ready', 'The model is still being loaded')
-    return { info, catalogue: deps.catalogue.visibleTo(caller.tenant), startedAt }
+    return { info, bases: deps.workers.bases, catalogue: deps.catalogue.visibleTo(caller.tenant), startedAt }
   }
   const headers = (incoming: IncomingMessage) => ({ 'x-request-id': requestIdOf(deps, incoming) })
   app.get('/v1/models', ({ env, var: { caller } }) =>

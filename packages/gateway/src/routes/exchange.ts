@@ -2,6 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { ServingError } from '@quiver/protocol'
 import type { TimerClock } from '../clock.ts'
+import type { Placed } from '../worker/worker-source.ts'
 
 export interface Exchange {
   /** The client's own `x-request-id` where it is usable, otherwise a fresh one. */
@@ -12,6 +13,12 @@ export interface Exchange {
   /** Milliseconds until the deadline, at least 0. */
   remainingMs(): number
   abort(reason: ServingError): void
+  /** Where its first run was sent; undefined before that. */
+  readonly placed: Placed | undefined
+  /** A run was sent somewhere. */
+  notePlaced(placed: Placed): void
+  /** Resolves when the first run was sent, or will not be. */
+  readonly whenPlaced: Promise<void>
   /** Ends the deadline's timer; for every exchange, exactly when its answer is complete. */
   close(): void
 }
@@ -33,7 +40,12 @@ export function openExchange(
 ): Exchange {
   const arrivedAtMs = clock.nowMs()
   const controller = new AbortController()
-  const abort = (reason: ServingError) => controller.abort(reason)
+  const settled = Promise.withResolvers<void>()
+  let placed: Placed | undefined
+  const abort = (reason: ServingError) => {
+    controller.abort(reason)
+    settled.resolve()
+  }
   const stopDeadline = clock.after(deadlineMs + DEADLINE_MARGIN_MS, () =>
     abort(new ServingError('deadline_exceeded', `the request took longer than ${Math.round(deadlineMs / 1000)} s`)),
   )
@@ -49,7 +61,16 @@ export function openExchange(
     signal: controller.signal,
     remainingMs: () => Math.max(0, deadlineMs - (clock.nowMs() - arrivedAtMs)),
     abort,
+    get placed() {
+      return placed
+    },
+    notePlaced(where) {
+      placed ??= where
+      settled.resolve()
+    },
+    whenPlaced: settled.promise,
     close() {
+      settled.resolve()
       stopDeadline()
       outgoing.off('close', onClose)
       shutdown.removeEventListener('abort', onShutdown)

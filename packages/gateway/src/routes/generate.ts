@@ -120,6 +120,8 @@ async function answerStream(deps: GenerateDeps, generation: Measured, outgoing: 
   if (run instanceof ServingError)
     return new Response(stream, { headers: { ...streamHeaders, 'x-request-id': exchange.requestId } })
   const { kind } = run.request.adapter
+  // Which worker it is is known at once, unless there is none at the moment.
+  await within(deps.clock, DIGEST_PATIENCE_MS, exchange.whenPlaced)
   const digest =
     kind !== 'base' && kind !== 'registered' ? await within(deps.clock, DIGEST_PATIENCE_MS, digestKnown.promise) : undefined
   return new Response(stream, { headers: { ...streamHeaders, ...commonHeaders(body, headerContext(generation, run, digest)) } })
@@ -140,6 +142,7 @@ function headerContext({ body, exchange }: Generation, run: Run, digest: string 
     requestId: exchange.requestId,
     modelId: run.info.model.id,
     device: run.info.engine.device,
+    placed: exchange.placed,
     ...(adapter.kind === 'base'
       ? {}
       : {

@@ -1,5 +1,6 @@
 /** What the LoRAX routes answer: bodies, events and headers, field by field in LoRAX's order. */
 import type { DoneEvent, FinishReason, RunEvent, TokenAlternative, TokenEvent, TokenLogprob } from '@quiver/protocol'
+import type { Placed } from '../worker/worker-source.ts'
 import type { GenerateBody } from './generate-schema.ts'
 
 type PrefillEvent = Extract<RunEvent, { type: 'prefill' }>
@@ -124,11 +125,13 @@ export interface HeaderContext {
   readonly modelId: string
   readonly device: string
   readonly adapter?: { readonly id: string; readonly source: string; readonly digest?: string }
+  /** Where it is computed; of several runs the first. */
+  readonly placed: Placed | undefined
 }
 
 /** Headers that are known before the first token. */
 export function commonHeaders(body: Pick<GenerateBody, 'inputs'>, context: HeaderContext): Record<string, string> {
-  const { adapter } = context
+  const { adapter, placed } = context
   return {
     'x-request-id': context.requestId,
     'x-compute-type': `${context.device}+optimized`,
@@ -136,6 +139,7 @@ export function commonHeaders(body: Pick<GenerateBody, 'inputs'>, context: Heade
     'x-model-id': headerText(context.modelId),
     ...(adapter === undefined ? {} : { 'x-adapter-id': adapter.id, 'x-adapter-source': adapter.source }),
     ...(adapter?.digest === undefined ? {} : { 'x-adapter-digest': adapter.digest }),
+    ...(placed === undefined ? {} : { 'x-worker-id': placed.workerId, 'x-placement': placed.kind }),
   }
 }
 

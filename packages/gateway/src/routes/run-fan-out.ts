@@ -26,9 +26,9 @@ export interface CollectedRun extends RunResult {
  * @throws ServingError `overloaded`, or what the run fails with
  */
 export async function* beginRun(deps: GenerateDeps, exchange: Exchange, request: RunRequest): RunEvents {
-  const { info } = deps.workers
-  if (info === undefined) throw new ServingError('not_ready', 'The model is still being loaded: try again in a moment')
-  const release = deps.permits.take(info.limits.sequences + info.limits.waiting)
+  if (deps.workers.info === undefined)
+    throw new ServingError('not_ready', 'The model is still being loaded: try again in a moment')
+  const release = deps.permits.take(deps.workers.places)
   try {
     yield* measuredRun(deps, exchange, request)
   } finally {
@@ -44,7 +44,7 @@ export function measuredRun(deps: GenerateDeps, exchange: Exchange, request: Run
     requestId: `${runId}.${number}`,
     deadlineMs: exchange.remainingMs(),
   })
-  return deps.metrics.measured(runWithRetry(deps.workers, attempt, exchange.signal), request)
+  return deps.metrics.measured(runWithRetry(deps.workers, attempt, exchange.signal, exchange.notePlaced), request)
 }
 
 /**

@@ -20,6 +20,8 @@ export interface RunContext {
   readonly user?: string | undefined
   /** What that tenant may use. */
   readonly catalogue: Pick<CatalogueView, 'resolve'>
+  /** The base model that its workers serve; absent: whichever there is. */
+  readonly base?: string
 }
 
 /**
@@ -34,6 +36,7 @@ export function toRunRequest(body: GenerateBody, context: RunContext, prompt: Pr
     requestId: context.requestId,
     tenant: context.tenant,
     adapter,
+    ...given('base', context.base),
     prompt: prompt.kind === 'chat' && template !== undefined ? { ...prompt, template } : prompt,
     sampling: samplingParameters(parameters, context),
     ...given('maxNewTokens', parameters.max_new_tokens),

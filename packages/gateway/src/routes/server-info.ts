@@ -8,6 +8,7 @@ export function describeServer(
   version: string,
   allowed: ClientLimits = defaultClientLimits,
   permits = new Permits(allowed.concurrentRequests),
+  places = info.limits.sequences + info.limits.waiting,
 ): object {
   return {
     model_id: info.model.id,
@@ -15,7 +16,7 @@ export function describeServer(
     model_dtype: info.model.dtype,
     model_device_type: info.engine.device,
     model_pipeline_tag: 'text-generation',
-    max_concurrent_requests: permits.bounded(info.limits.sequences + info.limits.waiting),
+    max_concurrent_requests: permits.bounded(places),
     max_best_of: allowed.bestOf,
     max_stop_sequences: allowed.stopSequences,
     max_input_length: info.limits.inputTokens,

@@ -1,5 +1,5 @@
 /** From a request whose types are right to a run at a worker. */
-import { type Logger, type RunEvent, type RunRequest, ServingError, type WorkerInfo } from '@quiver/protocol'
+import type { Logger, RunEvent, RunRequest, WorkerInfo } from '@quiver/protocol'
 import type { CatalogueView } from '../catalogue/catalogue.ts'
 import type { ClientLimits } from '../client-limits.ts'
 import type { TimerClock } from '../clock.ts'
@@ -11,6 +11,7 @@ import type { Exchange } from './exchange.ts'
 import { type Check, parameterChecks, runChecks } from './generate-checks.ts'
 import type { GenerateBody } from './generate-schema.ts'
 import { toRunRequest } from './run-request.ts'
+import { servedModel } from './served-model.ts'
 
 export interface GenerateDeps {
   readonly workers: WorkerSource
@@ -60,11 +61,10 @@ export interface Run {
  */
 export function startRun(deps: GenerateDeps, generation: Generation, firstChecks: readonly Check[]): Run {
   const { body, seed, exchange } = generation
-  const { info } = deps.workers
-  if (info === undefined) throw new ServingError('not_ready', 'The model is still being loaded: try again in a moment')
+  const info = servedModel(deps.workers, { parameters: body.parameters, catalogue: deps.catalogue })
   const bounds = { inputTokens: info.limits.inputTokens, ...deps.clientLimits }
   runChecks(firstChecks, body, bounds)
-  const release = deps.permits.take(info.limits.sequences + info.limits.waiting)
+  const release = deps.permits.take(deps.workers.places)
   try {
     runChecks(parameterChecks, body, bounds)
     const request = toRunRequest(body, {
@@ -74,6 +74,7 @@ export function startRun(deps: GenerateDeps, generation: Generation, firstChecks
       deadlineMs: exchange.remainingMs(),
       tenant: deps.tenant,
       catalogue: deps.catalogue,
+      base: info.model.id,
     })
     const runId = `${exchange.requestId}.${deps.newId()}`.slice(0, 120)
     const attempt = (number: number): RunRequest => ({
@@ -82,7 +83,8 @@ export function startRun(deps: GenerateDeps, generation: Generation, firstChecks
       requestId: `${runId}.${number}`,
       deadlineMs: exchange.remainingMs(),
     })
-    const events = releasing(deps.metrics.measured(runWithRetry(deps.workers, attempt, exchange.signal), request), release)
+    const run = runWithRetry(deps.workers, attempt, exchange.signal, exchange.notePlaced)
+    const events = releasing(deps.metrics.measured(run, request), release)
     return { events, request, info, validationMs: deps.clock.nowMs() - exchange.arrivedAtMs }
   } catch (error) {
     release()

@@ -7,6 +7,11 @@ const NEWLINE = 0x0a
  * @throws ServingError `worker_lost` for a line that is too long, not JSON, not an event, or not ended
  */
 export async function* parseRunEvents(chunks: AsyncIterable<Uint8Array>, maxLineBytes: number): AsyncGenerator<RunEvent> {
+  for await (const line of readLines(chunks, maxLineBytes)) yield parseLine(line, (value) => runEventSchema.parse(value))
+}
+
+/** The lines of a stream, without their ends. @throws ServingError `worker_lost` for a line that is too long or not ended */
+export async function* readLines(chunks: AsyncIterable<Uint8Array>, maxLineBytes: number): AsyncGenerator<string> {
   let rest: Uint8Array[] = []
   let restBytes = 0
   for await (const chunk of chunks) {
@@ -16,7 +21,7 @@ export async function* parseRunEvents(chunks: AsyncIterable<Uint8Array>, maxLine
       rest = []
       restBytes = 0
       start = end + 1
-      yield parseRunEvent(Buffer.concat(line).toString('utf8'))
+      yield Buffer.concat(line).toString('utf8')
     }
     if (start < chunk.length) {
       rest.push(chunk.subarray(start))
@@ -27,9 +32,10 @@ export async function* parseRunEvents(chunks: AsyncIterable<Uint8Array>, maxLine
   if (restBytes > 0) throw new ServingError('worker_lost', 'the worker stopped in the middle of an event')
 }
 
-function parseRunEvent(line: string): RunEvent {
+/** @throws ServingError `worker_lost` for what is not JSON or what `parse` does not take */
+export function parseLine<T>(line: string, parse: (value: unknown) => T): T {
   try {
-    return runEventSchema.parse(JSON.parse(line))
+    return parse(JSON.parse(line))
   } catch (cause) {
     throw new ServingError('worker_lost', 'the worker sent something that is not an event', {}, { cause })
   }

@@ -1,33 +1,44 @@
 import { type ErrorCode, type RunEvent, type RunRequest, ServingError } from '@quiver/protocol'
-import type { WorkerClient } from './worker-client.ts'
-import type { WorkerSource } from './worker-source.ts'
+import type { Placed, WorkerSource } from './worker-source.ts'
+
+/** Workers may refuse a run because they are about to stop, and one may be lost with it. */
+const ATTEMPTS = 3
 
 /**
- * Runs a request, and once more when its worker is lost before the first token: until then nobody has seen anything of it.
+ * Runs a request, and once more when its worker is lost before the first token: until then nobody has seen anything of it. A worker
+ * that refuses it because it stops has done nothing for it, so another one is asked; the retry budget is for workers that were lost.
  * Events before the first token may come twice; the later one counts.
- * @param requestFor the request of each attempt (1 or 2), with an id of its own and the time that is left
+ * @param requestFor the request of each attempt (1, 2, 3), with an id of its own and the time that is left
+ * @param onPlaced told of each worker that the run is sent to
  * @throws ServingError the last attempt's failure
  */
 export async function* runWithRetry(
   workers: WorkerSource,
   requestFor: (attempt: number) => RunRequest,
   signal: AbortSignal,
+  onPlaced: (placed: Placed) => void = () => {},
 ): AsyncGenerator<Exclude<RunEvent, { type: 'error' }>> {
-  let failed: WorkerClient | undefined
+  const tried = new Set<string>()
+  let wasLost = false
+  workers.noteRequest()
   for (let attempt = 1; ; attempt++) {
-    const worker = await workers.acquire(signal, failed)
+    const request = requestFor(attempt)
+    const placed = await workers.place(request, signal, tried)
+    onPlaced(placed)
     let started = false
     try {
-      for await (const event of worker.run(requestFor(attempt), signal)) {
+      for await (const event of placed.events(request, signal)) {
         if (event.type === 'error') throw runError(event)
         started ||= event.type === 'token'
         yield event
       }
       return
     } catch (error) {
-      const isLost = error instanceof ServingError && (error.code === 'worker_lost' || error.code === 'draining')
-      if (!isLost || started || attempt === 2) throw error
-      failed = worker
+      const code = error instanceof ServingError ? error.code : undefined
+      if (started || attempt === ATTEMPTS || (code !== 'worker_lost' && code !== 'draining')) throw error
+      if (code === 'worker_lost' && (wasLost || !workers.mayRetry())) throw error
+      wasLost ||= code === 'worker_lost'
+      tried.add(placed.address)
     }
   }
 }

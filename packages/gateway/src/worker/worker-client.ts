@@ -46,6 +46,8 @@ export interface WorkerClient {
    * way; `worker_lost`, or what the signal's reason says when aborted
    */
   order(kind: AdapterOrderKind, order: AdapterOrder, signal: AbortSignal): Promise<AdapterPresences>
+  /** Tells it to get nothing more, from any gateway. @throws ServingError `worker_lost`, or what the signal's reason says when aborted */
+  drain(signal: AbortSignal): Promise<void>
   /** What it is doing. @throws ServingError `worker_lost` when it does not say so, or what the signal's reason says when aborted */
   state(signal: AbortSignal): Promise<WorkerState>
   /** Whether the worker would serve a request now. Never throws. */
@@ -62,9 +64,13 @@ export function workerAgent(): Agent {
  * @throws ServingError `worker_lost` when it does not answer as a worker does
  * @example const worker = await connectWorker({ url: 'http://127.0.0.1:8090', token }, new Agent())
  */
-export async function connectWorker(endpoint: WorkerEndpoint, dispatcher: Dispatcher): Promise<WorkerClient> {
+export async function connectWorker(
+  endpoint: WorkerEndpoint,
+  dispatcher: Dispatcher,
+  signal?: AbortSignal,
+): Promise<WorkerClient> {
   const headers = { authorization: `Bearer ${endpoint.token}` }
-  const info = await readInfo(endpoint, dispatcher, headers)
+  const info = await readInfo(endpoint, { dispatcher, headers, ...(signal === undefined ? {} : { signal }) })
   return {
     info,
     async *run(runRequest, signal) {
@@ -116,6 +122,15 @@ export async function connectWorker(endpoint: WorkerEndpoint, dispatcher: Dispat
         throw asRunError(cause, signal)
       }
     },
+    async drain(signal) {
+      try {
+        const response = await request(new URL('/v1/drain', endpoint.url), { method: 'POST', headers, dispatcher, signal })
+        await response.body.dump()
+        if (response.statusCode !== 200) throw new ServingError('worker_lost', 'the worker does not take the order to drain')
+      } catch (cause) {
+        throw asRunError(cause, signal)
+      }
+    },
     async state(signal) {
       try {
         const response = await request(new URL('/v1/state', endpoint.url), { headers, dispatcher, signal })
@@ -138,11 +153,13 @@ export async function connectWorker(endpoint: WorkerEndpoint, dispatcher: Dispat
   }
 }
 
-async function readInfo(endpoint: WorkerEndpoint, dispatcher: Dispatcher, headers: Record<string, string>): Promise<WorkerInfo> {
+async function readInfo(
+  endpoint: WorkerEndpoint,
+  connection: { readonly dispatcher: Dispatcher; readonly headers: Record<string, string>; readonly signal?: AbortSignal },
+): Promise<WorkerInfo> {
   try {
     const response = await request(new URL('/v1/info', endpoint.url), {
-      headers,
-      dispatcher,
+      ...connection,
       headersTimeout: 10_000,
       bodyTimeout: 10_000,
     })

@@ -1,4 +1,5 @@
 import type { RunRequest, WorkerInfo } from '@quiver/protocol'
+import type { Placed } from '../../worker/worker-source.ts'
 import { commonHeaders } from '../lorax-answer.ts'
 
 export interface Answered {
@@ -12,10 +13,12 @@ export interface Answered {
   readonly run: RunRequest | undefined
   /** Of the weights, where the worker has said it. */
   readonly digest: string | undefined
+  /** Where the request's first run was sent, if it was. */
+  readonly placed: Placed | undefined
 }
 
 /** The headers of an answer of the `/v1` routes that are known before its runs end. */
-export function answerHeaders({ requestId, info, model, inputs, run, digest }: Answered): Record<string, string> {
+export function answerHeaders({ requestId, info, model, inputs, run, digest, placed }: Answered): Record<string, string> {
   const found = run?.adapter.kind === 'registered' ? run.adapter.digest : digest
   return commonHeaders(
     { inputs },
@@ -23,6 +26,7 @@ export function answerHeaders({ requestId, info, model, inputs, run, digest }: A
       requestId,
       modelId: info.model.id,
       device: info.engine.device,
+      placed,
       ...(run === undefined || run.adapter.kind === 'base'
         ? {}
         : {

@@ -11,6 +11,7 @@ import { readJsonBody } from '../json-body.ts'
 import { timingHeaders } from '../lorax-answer.ts'
 import { beginRun, byLikelihood, collectRuns, mergeRuns } from '../run-fan-out.ts'
 import { exactSeed } from '../seed-text.ts'
+import { servedModel } from '../served-model.ts'
 import type { GenerateDeps } from '../start-run.ts'
 import { answerHeaders } from './answer-headers.ts'
 import { type AnswerHead, chunk, StreamedChoice, usageOf, wholeAnswer, wholeChoice } from './answers.ts'
@@ -55,8 +56,7 @@ export async function answerOpenai(
     const json = await readJsonBody(node.incoming, limits.requestBodyBytes)
     const parsed = kind === 'chat' ? parseChatRequest(json.value) : parseCompletionRequest(json.value)
     const request = { ...parsed, parameters: withBearerToken(parsed.parameters, node.incoming.headers.authorization) }
-    const { info } = deps.workers
-    if (info === undefined) throw new ServingError('not_ready', 'The model is still being loaded: try again in a moment')
+    const info = servedModel(deps.workers, { parameters: request.parameters, model: request.model, catalogue: deps.catalogue })
     const runs = toRuns(request, info, {
       requestId: exchange.requestId,
       seed: givenSeed(json.text, request),
@@ -65,6 +65,7 @@ export async function answerOpenai(
       deadlineMs: exchange.remainingMs(),
       tenant: deps.tenant,
       catalogue: deps.catalogue,
+      base: info.model.id,
     })
     const validationMs = clock.nowMs() - exchange.arrivedAtMs
     const answering = { request, runs, exchange, meter, info, head: headOf(deps, request, info), validationMs }
@@ -196,7 +197,15 @@ function headers({ request, runs, exchange, info }: Answering, digest: string | 
   const inputs = request.prompts
     .map((prompt) => (prompt.kind === 'text' ? prompt.text : prompt.messages.map(({ content }) => content ?? '').join('')))
     .join('')
-  return answerHeaders({ requestId: exchange.requestId, info, model: request.model, inputs, run: first, digest })
+  return answerHeaders({
+    requestId: exchange.requestId,
+    info,
+    model: request.model,
+    inputs,
+    run: first,
+    digest,
+    placed: exchange.placed,
+  })
 }
 
 /** The promise's value, or undefined when it takes too long. @throws what the promise rejects with in that time */

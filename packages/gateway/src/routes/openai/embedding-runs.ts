@@ -1,5 +1,5 @@
 /** The runs of one embeddings request: one for each of its texts, a few at a time. */
-import { type DoneEvent, limits, type RunRequest, ServingError, toServingError, type WorkerInfo } from '@quiver/protocol'
+import { type DoneEvent, limits, type RunRequest, ServingError, toServingError } from '@quiver/protocol'
 import type { Exchange } from '../exchange.ts'
 import { measuredRun } from '../run-fan-out.ts'
 import type { GenerateDeps } from '../start-run.ts'
@@ -21,7 +21,7 @@ export interface Embedded {
 export async function collectEmbeddings(
   deps: GenerateDeps,
   exchange: Exchange,
-  { requests, info }: { readonly requests: readonly RunRequest[]; readonly info: WorkerInfo },
+  requests: readonly RunRequest[],
 ): Promise<readonly Embedded[]> {
   const results: Embedded[] = []
   const left = requests.entries()
@@ -39,7 +39,7 @@ export async function collectEmbeddings(
       release()
     }
   }
-  const lanes = takePlaces(deps, info, Math.min(requests.length, limits.embeddingLanes)).map(lane)
+  const lanes = takePlaces(deps, Math.min(requests.length, limits.embeddingLanes)).map(lane)
   await Promise.allSettled(lanes)
   // The first to fail aborted the exchange, so the others fail with its reason.
   await Promise.all(lanes)
@@ -47,8 +47,8 @@ export async function collectEmbeddings(
 }
 
 /** At least one place among the concurrent requests. */
-function takePlaces({ permits }: GenerateDeps, { limits: { sequences, waiting } }: WorkerInfo, most: number): (() => void)[] {
-  const house = sequences + waiting
+function takePlaces({ permits, workers }: GenerateDeps, most: number): (() => void)[] {
+  const house = workers.places
   const releases = [permits.take(house)]
   while (releases.length < most && permits.taken < permits.bounded(house)) releases.push(permits.take(house))
   return releases

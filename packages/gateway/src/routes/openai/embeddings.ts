@@ -1,6 +1,6 @@
 /** `POST /v1/embeddings`: the mean of a text's last hidden states, with the adapter applied. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { limits, type RunRequest, ServingError, type WorkerInfo } from '@quiver/protocol'
+import { limits, type RunRequest, type WorkerInfo } from '@quiver/protocol'
 import { adapterSource, withBearerToken } from '../adapter-source.ts'
 import { logFailure } from '../error-response.ts'
 import { type Exchange, openExchange } from '../exchange.ts'
@@ -8,6 +8,7 @@ import { parameterChecks, runChecks } from '../generate-checks.ts'
 import { readJsonBody } from '../json-body.ts'
 import { timingHeaders } from '../lorax-answer.ts'
 import { toRunRequest } from '../run-request.ts'
+import { servedModel } from '../served-model.ts'
 import { answerHeaders } from './answer-headers.ts'
 import type { OpenaiDeps } from './complete.ts'
 import { collectEmbeddings, type Embedded } from './embedding-runs.ts'
@@ -29,11 +30,10 @@ export async function answerEmbeddings(
     const { value } = await readJsonBody(node.incoming, limits.requestBodyBytes)
     const parsed = parseEmbeddingsRequest(value)
     const request = { ...parsed, parameters: withBearerToken(parsed.parameters, node.incoming.headers.authorization) }
-    const { info } = deps.workers
-    if (info === undefined) throw new ServingError('not_ready', 'The model is still being loaded: try again in a moment')
+    const info = servedModel(deps.workers, { parameters: request.parameters, model: request.model, catalogue: deps.catalogue })
     const requests = toEmbeddingRuns(request, info, deps, exchange)
     const validationMs = clock.nowMs() - exchange.arrivedAtMs
-    const results = await collectEmbeddings(deps, exchange, { requests, info })
+    const results = await collectEmbeddings(deps, exchange, requests)
     meter.succeeded(validationMs)
     const totalMs = clock.nowMs() - exchange.arrivedAtMs
     const inputs = request.prompts.map((prompt) => (prompt.kind === 'text' ? prompt.text : '')).join('')
@@ -42,7 +42,15 @@ export async function answerEmbeddings(
     return new Response(bodyOf(request, results, model === '' ? info.model.id : model), {
       headers: {
         'content-type': 'application/json',
-        ...answerHeaders({ requestId: exchange.requestId, info, model, inputs, run, digest: results[0]?.digest }),
+        ...answerHeaders({
+          requestId: exchange.requestId,
+          info,
+          model,
+          inputs,
+          run,
+          digest: results[0]?.digest,
+          placed: exchange.placed,
+        }),
         ...timingHeaders(wholeRun(results), { validationMs, totalMs }),
       },
     })
@@ -62,7 +70,16 @@ function toEmbeddingRuns(request: EmbeddingsRequest, info: WorkerInfo, deps: Ope
   const body = { inputs: '', parameters, stream: false }
   runChecks(adapterChecks, body, { inputTokens: info.limits.inputTokens, ...clientLimits })
   const { requestId } = exchange
-  const run = toRunRequest(body, { requestId, tenant, catalogue, drawSeed, seed: undefined, deadlineMs: exchange.remainingMs() })
+  const context = {
+    requestId,
+    tenant,
+    catalogue,
+    drawSeed,
+    base: info.model.id,
+    seed: undefined,
+    deadlineMs: exchange.remainingMs(),
+  }
+  const run = toRunRequest(body, context)
   return request.prompts.map((prompt) => ({ ...run, prompt, goal: 'embedding' }))
 }
 

@@ -16,29 +16,30 @@ export interface ModelCard {
 
 export interface ModelSource {
   readonly info: WorkerInfo
+  /** All base models that are served, that of `info` first. */
+  readonly bases: readonly string[]
   readonly catalogue: Pick<CatalogueView, 'latest' | 'names'>
   readonly startedAt: Date
 }
 
 export function listModels(source: ModelSource): { readonly object: 'list'; readonly data: readonly ModelCard[] } {
-  const base = baseCard(source)
+  const bases = source.bases.map((id) => baseCard(id, source))
   const adapters = source.catalogue.names().flatMap((name) => adapterCard(name, source) ?? [])
-  return { object: 'list', data: [base, ...adapters] }
+  return { object: 'list', data: [...bases, ...adapters] }
 }
 
 /** @throws ServingError `adapter_not_found` */
 export function describeModel(id: string, source: ModelSource): ModelCard {
-  const card = id === source.info.model.id ? baseCard(source) : adapterCard(id, source)
+  const card = source.bases.includes(id) ? baseCard(id, source) : adapterCard(id, source)
   if (card !== undefined) return card
   throw new ServingError('adapter_not_found', `The model ${JSON.stringify(id.slice(0, 200))} does not exist`, { param: 'model' })
 }
 
-function baseCard({ info, startedAt }: ModelSource): ModelCard {
-  const { id } = info.model
+function baseCard(id: string, { startedAt }: ModelSource): ModelCard {
   return { id, object: 'model', created: seconds(startedAt), owned_by: 'quiver', root: id, parent: null }
 }
 
-function adapterCard(name: string, { info, catalogue }: ModelSource): ModelCard | undefined {
+function adapterCard(name: string, { info, bases, catalogue }: ModelSource): ModelCard | undefined {
   const manifest = catalogue.latest(name)
   if (manifest === undefined) return undefined
   return {
@@ -47,7 +48,7 @@ function adapterCard(name: string, { info, catalogue }: ModelSource): ModelCard 
     created: seconds(new Date(manifest.createdAt)),
     owned_by: 'quiver',
     root: `${name}@sha256:${manifest.digest}`,
-    parent: info.model.id,
+    parent: bases.includes(manifest.base) ? manifest.base : info.model.id,
   }
 }
 

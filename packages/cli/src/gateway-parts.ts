@@ -1,0 +1,80 @@
+/** What every gateway consists of, whoever runs its workers. */
+import { randomBytes, randomUUID } from 'node:crypto'
+import { stat } from 'node:fs/promises'
+import type { WatchedStore } from '@quiver/cache/store'
+import { createGateway, type Gateway, Keyring, type TimerClock, type WorkerSource } from '@quiver/gateway'
+import type { Logger } from '@quiver/protocol'
+import manifest from '../package.json' with { type: 'json' }
+import { isLoopback } from './loopback.ts'
+import { openStore } from './object-store.ts'
+import { type OpenCatalogue, openCatalogue } from './open-catalogue.ts'
+import type { Config } from './option-schema.ts'
+
+export interface GatewayParts {
+  readonly gateway: Gateway
+  readonly store: WatchedStore
+  readonly opened: OpenCatalogue
+  readonly wantsKey: boolean
+}
+
+/**
+ * Makes a gateway that has yet to be told to listen, and its catalogue, which has yet to be started.
+ * @throws ServingError when its store or keys cannot be used, with what to change
+ */
+export async function openGateway(
+  config: Config,
+  deps: {
+    readonly workers: WorkerSource
+    readonly clock: TimerClock
+    readonly log: Logger
+    readonly stderr: NodeJS.WritableStream
+  },
+): Promise<GatewayParts> {
+  const { workers, clock, log, stderr } = deps
+  for (const root of await missingFolders(config.localRoots)) {
+    stderr.write(`QUIVER_LOCAL_ROOTS names ${root}, which is not a folder here: adapters below it are refused.\n`)
+  }
+  if (config.keys === '' && !isLoopback(config.host)) {
+    stderr.write(
+      `${config.host} can be reached from other machines and no API keys are set: whoever reaches the port may use it (--keys, docs/keys.md).\n`,
+    )
+  }
+  const keys = config.keys === '' ? undefined : Keyring.open(config.keys, log)
+  const store = await openStore(config, { clock, log })
+  const opened = openCatalogue(config, { store, clock, log, random: Math.random })
+  const gateway = createGateway(
+    { host: config.host, port: config.port, version: manifest.version, processMetrics: true, clientLimits: clientLimits(config) },
+    {
+      workers,
+      catalogue: opened.catalogue,
+      ...(keys === undefined ? {} : { keys }),
+      clock,
+      now: () => new Date(),
+      log,
+      newId: randomUUID,
+      drawSeed: () => Number(randomBytes(8).readBigUInt64BE() >> 11n),
+    },
+  )
+  return { gateway, store, opened, wantsKey: keys !== undefined }
+}
+
+function clientLimits(config: Config) {
+  return {
+    concurrentRequests: config.maxConcurrentRequests,
+    bestOf: config.maxBestOf,
+    stopSequences: config.maxStopSequences,
+    adapterSource: config.adapterSource === 'pbase' ? 'store' : config.adapterSource,
+  } as const
+}
+
+async function missingFolders(folders: readonly string[]): Promise<readonly string[]> {
+  const found = await Promise.all(
+    folders.map((folder) =>
+      stat(folder).then(
+        (stats) => stats.isDirectory(),
+        () => false,
+      ),
+    ),
+  )
+  return folders.filter((_, index) => found[index] !== true)
+}

@@ -1,0 +1,97 @@
+import { ServingError } from '@quiver/protocol'
+import type { TimerClock } from '../clock.ts'
+import type { PlacementKind } from '../placement/place.ts'
+import type { TrackedWorker } from '../placement/tracked-worker.ts'
+import type { PlacementRequest } from '../placement/worker-view.ts'
+import type { Ejections } from './ejections.ts'
+import type { PoolMember } from './pool-member.ts'
+import type { WorkerClient } from './worker-client.ts'
+import type { PlacedRun } from './worker-source.ts'
+
+interface Choice {
+  readonly member: PoolMember
+  readonly client: WorkerClient
+  readonly view: TrackedWorker
+  readonly target: PlacementRequest
+  readonly kind: PlacementKind
+}
+
+interface Accounts {
+  readonly clock: TimerClock
+  readonly ejections: Ejections
+  /** The worker has said which weights the run is bound to. */
+  readonly learn: (digest: string) => void
+}
+
+/** Codes that say something of the worker, and not of the request. */
+const faults: ReadonlySet<string> = new Set(['worker_lost', 'internal'])
+
+/** Counts the run at once, before anything is sent: a burst neither scatters nor piles up. */
+export function placedRun({ member, client, view, target, kind }: Choice, { clock, ejections, learn }: Accounts): PlacedRun {
+  const { address } = member
+  const dispatch = view.dispatch(target)
+  ejections.sent(address)
+  return {
+    address,
+    workerId: client.info.workerId,
+    kind,
+    async *events(request, signal) {
+      const watch = member.watch()
+      const pace = new Pace(clock)
+      let isDecided = false
+      const decide = (code?: string) => {
+        if (isDecided) return
+        isDecided = true
+        if (code === undefined) ejections.succeeded(address, pace.tokenMs)
+        else if (faults.has(code)) ejections.failed(address)
+        else if (code === 'client_closed' || code === 'draining' || code === 'deadline_exceeded') ejections.undecided(address)
+        // It has refused the request as a worker that is well does.
+        else ejections.succeeded(address)
+      }
+      try {
+        for await (const event of client.run(request, AbortSignal.any([signal, watch.signal]))) {
+          if (event.type === 'accepted') {
+            dispatch.accepted()
+            if (event.adapterDigest !== undefined) learn(event.adapterDigest)
+          } else if (event.type === 'token') {
+            watch.begun()
+            pace.token()
+          } else if (event.type === 'error') decide(event.code)
+          else if (event.type === 'done') decide()
+          yield event
+        }
+      } catch (error) {
+        // A request that was ended from our side says nothing of the worker.
+        decide(signal.aborted || !(error instanceof ServingError) ? 'client_closed' : error.code)
+        throw error
+      } finally {
+        decide('client_closed')
+        watch.ended()
+        dispatch.ended()
+      }
+    },
+  }
+}
+
+/** How long a worker takes from token to token. */
+class Pace {
+  readonly #clock: TimerClock
+  #firstAtMs = 0
+  #lastAtMs = 0
+  #tokens = 0
+
+  constructor(clock: TimerClock) {
+    this.#clock = clock
+  }
+
+  token(): void {
+    this.#lastAtMs = this.#clock.nowMs()
+    if (this.#tokens === 0) this.#firstAtMs = this.#lastAtMs
+    this.#tokens += 1
+  }
+
+  /** Mean; undefined before the second token. */
+  get tokenMs(): number | undefined {
+    return this.#tokens < 2 ? undefined : (this.#lastAtMs - this.#firstAtMs) / (this.#tokens - 1)
+  }
+}
