@@ -86,7 +86,13 @@ describe('docs/metrics.md', () => {
   test('lists the headers of answers and streams', () => {
     const body = { inputs: 'Hi', parameters: {}, stream: false }
     const adapter = { id: 'a', source: 'store', digest: '0' }
-    const common = commonHeaders(body, { requestId: 'r', modelId: 'm', device: 'cpu', adapter })
+    const common = commonHeaders(body, {
+      requestId: 'r',
+      modelId: 'm',
+      device: 'cpu',
+      adapter,
+      placed: { workerId: 'w', kind: 'ram' },
+    })
     expect(names('header', 'on', 'meaning').toSorted()).toEqual([...Object.keys(common), 'retry-after'].toSorted())
   })
 
