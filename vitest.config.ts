@@ -2,6 +2,8 @@ import { configDefaults, defineConfig } from 'vitest/config'
 
 /** What starts whole servers, and takes both cores of a small machine for itself. */
 const whole = ['test/{e2e,conformance,fault}/**/*.test.ts']
+/** What compiles and emulates CUDA kernels, and takes both cores as well. */
+const kernels = ['test/kernels/{cuda,emulator}/**/*.test.ts']
 /** What first has to build its servers for minutes; not part of `npm test`. */
 const slow = ['test/slow/**/*.test.ts']
 
@@ -15,7 +17,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: [...configDefaults.exclude, ...whole, ...slow],
+          exclude: [...configDefaults.exclude, ...whole, ...kernels, ...slow],
           testTimeout: 60_000,
           hookTimeout: 120_000,
           // Two cores: a test file that runs an engine uses both.
@@ -33,6 +35,18 @@ export default defineConfig({
           // After the others, one file after another: two servers at once would wait for each other's steps.
           sequence: { groupOrder: 1 },
           fileParallelism: false,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'kernels',
+          include: kernels,
+          testTimeout: 120_000,
+          // A first run on a machine installs a compiler and builds everything.
+          hookTimeout: 420_000,
+          sequence: { groupOrder: 2 },
+          maxWorkers: 2,
         },
       },
       {

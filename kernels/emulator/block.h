@@ -23,6 +23,9 @@ struct Exchange {
 };
 
 struct Warp {
+  // Lanes that the block has, and those of them that have exited.
+  unsigned present = 0;
+  unsigned exited = 0;
   std::deque<Exchange> exchanges;
 };
 

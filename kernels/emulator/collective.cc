@@ -19,13 +19,12 @@ Exchange &exchange_of(Warp &warp, unsigned mask, Collective what, Place place) {
 
 void check_mask(const Thread &thread, unsigned mask, Collective what, Place place) {
   if (!(mask >> thread.lane & 1u)) fail(place, "%s with mask %08x, which does not name its own lane %u", name_of(what), mask, thread.lane);
-  for (unsigned lane = 0; lane < 32; lane++) {
-    if (!(mask >> lane & 1u)) continue;
-    const size_t other = thread.warp * 32u + lane;
-    if (other >= block.count) fail(place, "%s with mask %08x, whose lane %u the block does not have", name_of(what), mask, lane);
-    if (block.threads[other]->state == State::done) {
-      fail(place, "%s with mask %08x, whose lane %u has already exited", name_of(what), mask, lane);
-    }
+  const Warp &warp = block.warps[thread.warp];
+  if (const unsigned missing = mask & ~warp.present) {
+    fail(place, "%s with mask %08x, whose lane %d the block does not have", name_of(what), mask, __builtin_ctz(missing));
+  }
+  if (const unsigned exited = mask & warp.exited) {
+    fail(place, "%s with mask %08x, whose lane %d has already exited", name_of(what), mask, __builtin_ctz(exited));
   }
 }
 

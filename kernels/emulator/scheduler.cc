@@ -69,6 +69,7 @@ void thread_main() {
     if (!thread.copies.empty()) fail(thread.copied, "the thread ended with a cp.async that nobody waited for");
     race_release(&block.end_order);
     thread.state = State::done;
+    block.warps[thread.warp].exited |= 1u << thread.lane;
     thread.fiber->switch_to(*scheduler, true);
   }
 }
@@ -92,6 +93,7 @@ void prepare(uint3 index) {
     thread.grid_size = block.launch.grid;
     thread.lane = at % 32;
     thread.warp = at / 32;
+    block.warps[thread.warp].present |= 1u << thread.lane;
     thread.state = State::ready;
     thread.group = 0;
     if (thread.fiber == nullptr) thread.fiber = std::make_unique<Fiber>(thread_main);

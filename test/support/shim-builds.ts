@@ -32,13 +32,18 @@ export async function shimProgram(build: ShimBuild, ...sources: readonly string[
   return made(build, 'program', sources, { EMULATOR_CORE: core })
 }
 
+/** The same as a shared library, without checkers. @returns its path */
+export async function shimLibrary(...sources: readonly string[]): Promise<string> {
+  return made('plain', 'library', sources, { EMULATOR_CORE: await made('plain', 'core', [], {}) })
+}
+
 async function made(
   build: ShimBuild,
-  kind: 'core' | 'program',
+  kind: 'core' | 'program' | 'library',
   sources: readonly string[],
   environment: Readonly<Record<string, string>>,
 ): Promise<string> {
-  const file = path.join(folder, `${path.parse(sources[0] ?? kind).name}-${build}-${await digestOf(build, sources)}`)
+  const file = path.join(folder, `${path.parse(sources[0] ?? 'shim').name}-${kind}-${build}-${await digestOf(build, sources)}`)
   if (existsSync(file)) return file
   await mkdir(folder, { recursive: true })
   const work = await mkdtemp(path.join(folder, 'new-'))
