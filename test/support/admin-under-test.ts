@@ -46,6 +46,10 @@ export async function startAdmin({
     get info() {
       return sole().info
     },
+    infoOf: (base: string) => sole().infoOf(base),
+    get bases() {
+      return sole().bases
+    },
     get arrivals() {
       return sole().arrivals
     },

@@ -48,8 +48,8 @@ export function toEnvironment(config: Config): Record<string, string> {
 /** An option's value as it is written in the environment. */
 export function optionText(config: Config, key: ConfigKey): string {
   const value = config[key]
-  // Paths may hold commas, and places in buckets colons.
-  return Array.isArray(value) ? value.join(key === 's3Buckets' ? ',' : ':') : String(value)
+  // Paths may hold commas; the others colons.
+  return Array.isArray(value) ? value.join(key === 'localRoots' ? ':' : ',') : String(value)
 }
 
 function withoutUndefined(texts: Record<string, string | undefined>): Record<string, string> {

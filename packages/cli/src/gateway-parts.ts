@@ -7,13 +7,18 @@ import type { Logger } from '@quiver/protocol'
 import manifest from '../package.json' with { type: 'json' }
 import { isLoopback } from './loopback.ts'
 import { openStore } from './object-store.ts'
+import { type Administration, openAdministration } from './open-administration.ts'
 import { type OpenCatalogue, openCatalogue } from './open-catalogue.ts'
+import { type OpenDrops, openDrops } from './open-drops.ts'
 import type { Config } from './option-schema.ts'
 
 export interface GatewayParts {
   readonly gateway: Gateway
   readonly store: WatchedStore
   readonly opened: OpenCatalogue
+  readonly administration: Administration
+  /** To be started when a worker has said what adapters must fit. */
+  readonly drops: OpenDrops
   readonly wantsKey: boolean
 }
 
@@ -42,20 +47,29 @@ export async function openGateway(
   const keys = config.keys === '' ? undefined : Keyring.open(config.keys, log)
   const store = await openStore(config, { clock, log })
   const opened = openCatalogue(config, { store, clock, log, random: Math.random })
+  const { catalogue, redis } = opened
+  const now = () => new Date()
+  const drops = openDrops(config, { store, catalogue, redis, workers, clock, log, random: Math.random })
+  const administration = openAdministration(config, {
+    ...{ store, catalogue, workers, clock, log, now, cwd: process.cwd() },
+    ...{ jobs: drops.jobs, drops: drops.admin },
+  })
   const gateway = createGateway(
     { host: config.host, port: config.port, version: manifest.version, processMetrics: true, clientLimits: clientLimits(config) },
     {
       workers,
-      catalogue: opened.catalogue,
+      catalogue,
       ...(keys === undefined ? {} : { keys }),
+      ...(config.adminKey === '' ? {} : { adminKey: config.adminKey }),
+      admin: administration.admin,
       clock,
-      now: () => new Date(),
+      now,
       log,
       newId: randomUUID,
       drawSeed: () => Number(randomBytes(8).readBigUInt64BE() >> 11n),
     },
   )
-  return { gateway, store, opened, wantsKey: keys !== undefined }
+  return { gateway, store, opened, administration, drops, wantsKey: keys !== undefined }
 }
 
 function clientLimits(config: Config) {

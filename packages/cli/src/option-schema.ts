@@ -4,6 +4,7 @@ import { pathToFileURL } from 'node:url'
 import { parseBucketPlace } from '@quiver/cache/origin'
 import { dtypes, limits, loraModes } from '@quiver/protocol'
 import { z } from 'zod'
+import { parseStartAdapter } from './start-adapter.ts'
 
 /** What the defaults and relative paths depend on. */
 export interface Surroundings {
@@ -31,6 +32,13 @@ const httpUrl = z
   .string()
   .refine((text) => text === '' || /^https?:\/\/[^/\s]/.test(text), { error: 'an http:// or https:// address' })
 
+const startAdapters = z
+  .string()
+  .transform((text) => text.split(',').flatMap((part) => (part.trim() === '' ? [] : [part.trim()])))
+  .refine((texts) => texts.every((text) => parseStartAdapter(text) !== undefined), {
+    error: 'adapters joined by commas, such as org/name, name=/path or org/name@revision',
+  })
+
 const isFileUrl = (text: string) => URL.parse(text)?.protocol === 'file:'
 
 export function schemaFor({ cwd, home }: Surroundings) {
@@ -42,6 +50,7 @@ export function schemaFor({ cwd, home }: Surroundings) {
     host: filled('a host name or address'),
     data: folder,
     keys: z.string().transform((text) => (text === '' ? '' : absolute(text))),
+    adminKey: z.string().regex(/^[\x21-\x7e]{0,512}$/, { error: 'a secret without spaces, of at most 512 characters' }),
     model: filled('a folder, a .gguf file, a hub id such as org/name, or smollm2-135m-instruct'),
     dtype: oneOf(dtypes),
     lora: oneOf(loraModes),
@@ -57,6 +66,8 @@ export function schemaFor({ cwd, home }: Surroundings) {
       .string()
       .transform((text) => text.split(',').flatMap((part) => (part.trim() === '' ? [] : [part.trim()])))
       .refine((places) => places.every(isBucketPlace), { error: 'buckets joined by commas, such as models,shared/adapters' }),
+    loraAdapters: startAdapters,
+    preloadedAdapters: startAdapters,
     cache: folder,
     threads: whole(1, 256),
     sequences: whole(1, 1024),
@@ -98,6 +109,7 @@ export function defaultTexts({ home, processors }: Surroundings): Record<Exclude
     host: '127.0.0.1',
     data: './quiver-data',
     keys: '',
+    adminKey: '',
     model: 'smollm2-135m-instruct',
     dtype: 'int8',
     lora: 'auto',
@@ -105,6 +117,8 @@ export function defaultTexts({ home, processors }: Surroundings): Record<Exclude
     maxRank: '64',
     localRoots: '',
     s3Buckets: '',
+    loraAdapters: '',
+    preloadedAdapters: '',
     cache: path.join(home, '.cache/quiver'),
     threads: String(processors),
     sequences: '32',

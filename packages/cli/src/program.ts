@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { type Logger, ServingError } from '@quiver/protocol'
 import { Command, CommanderError, Option } from 'commander'
 import manifest from '../package.json' with { type: 'json' }
+import { addAdaptersCommands } from './adapters-program.ts'
 import { optionText, type ReadConfig, readConfig } from './config.ts'
 import type { Flags } from './given-option.ts'
 import { unusedNames } from './launcher-names.ts'
@@ -65,6 +66,7 @@ async function exitCodeOf(args: readonly string[], log: Logger): Promise<number>
     return 0
   })
   addKeysCommands(program, surroundings)
+  addAdaptersCommands(program, surroundings, process.stdout)
   try {
     await program.parseAsync([...args], { from: 'user' })
     return exitCode

@@ -49,7 +49,12 @@ export async function serve(config: Config, io: ServeIo): Promise<number> {
     { dispatcher: agent, clock, random: Math.random, log: quiet(log) },
     { patienceMs: WORKER_PATIENCE_MS },
   )
-  const { gateway, store, opened, wantsKey } = await openGateway(config, { workers, clock, log, stderr: io.stderr })
+  const { gateway, store, opened, administration, drops, wantsKey } = await openGateway(config, {
+    workers,
+    clock,
+    log,
+    stderr: io.stderr,
+  })
   const { catalogue } = opened
   // The port first: that it is taken must be known before minutes of downloading.
   const { url } = await gateway.listen()
@@ -85,8 +90,13 @@ export async function serve(config: Config, io: ServeIo): Promise<number> {
       process.exit(EXIT_AT_ONCE)
     },
   })
+  const start = async () => {
+    await supervisor.start()
+    await administration.start((line) => io.stderr.write(`${line}\n`))
+    drops.start()
+  }
   try {
-    const first = await Promise.race([supervisor.start().then(() => 'ready'), stopped.then(() => 'stopped')])
+    const first = await Promise.race([start().then(() => 'ready'), stopped.then(() => 'stopped')])
     if (first === 'ready' && workers.info !== undefined) {
       gateway.open()
       io.stdout.write(readyText({ url, info: workers.info, adapters: catalogue.names(), wantsKey }))
@@ -95,7 +105,9 @@ export async function serve(config: Config, io: ServeIo): Promise<number> {
     return 0
   } finally {
     report.end()
+    administration.close()
     await gateway.close(DRAIN_MS)
+    await drops.close()
     await supervisor.stop()
     workers.close()
     await opened.close()
@@ -111,7 +123,8 @@ function quiet(log: Logger): Logger {
 }
 
 function workerCommand(config: Config, token: string, mainModule: string) {
-  const own = { QUIVER_WORKER_HOST: '127.0.0.1', QUIVER_WORKER_PORT: '0', QUIVER_WORKER_TOKEN: token }
+  // A worker has no use for what opens the gateway.
+  const own = { QUIVER_WORKER_HOST: '127.0.0.1', QUIVER_WORKER_PORT: '0', QUIVER_WORKER_TOKEN: token, QUIVER_ADMIN_KEY: '' }
   return {
     command: process.execPath,
     args: [...process.execArgv, mainModule, 'worker'],

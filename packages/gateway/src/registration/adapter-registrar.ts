@@ -15,7 +15,10 @@ const AT_ONCE = 4
 const WAITING = 64
 
 /** How a version shall be served, and for whom it is made. */
-export type Wishes = Pick<Publication, 'name' | 'aliases' | 'expected' | 'pin' | 'metadata' | 'tenant' | 'actor'>
+export interface Wishes extends Pick<Publication, 'name' | 'aliases' | 'expected' | 'pin' | 'metadata' | 'tenant' | 'actor'> {
+  /** Which of the served base models it shall fit; the usual one without it. */
+  readonly base?: string | undefined
+}
 
 /** The files themselves, and where they came from. */
 export type Files = Pick<Publication, 'config' | 'weights' | 'chatTemplate' | 'source'>
@@ -28,7 +31,7 @@ export interface UploadLimits extends OriginLimits {
 export interface RegistrarDeps {
   readonly store: ObjectStore
   readonly catalogue: Catalogue
-  readonly workers: Pick<WorkerSource, 'info'>
+  readonly workers: Pick<WorkerSource, 'info' | 'infoOf' | 'bases'>
   /** Reads what a publisher names; `fetchSource` with the server's own settings. */
   readonly fetchSource: (source: AdapterSource, limits: OriginLimits, signal: AbortSignal) => Promise<FetchedSource>
   readonly now: () => Date
@@ -51,7 +54,7 @@ export class AdapterRegistrar {
    */
   async register(source: AdapterSource, wishes: Wishes, signal: AbortSignal): Promise<Published> {
     const read = async (limits: OriginLimits) => filesOf(await this.#deps.fetchSource(source, limits, signal))
-    return await this.publish(wishes.name, signal, async (limits) => ({ wishes, files: await read(limits) }))
+    return await this.publish(wishes, signal, async (limits) => ({ wishes, files: await read(limits) }))
   }
 
   /**
@@ -59,13 +62,13 @@ export class AdapterRegistrar {
    * @throws ServingError as `register`, and what `read` throws
    */
   async publish(
-    name: AdapterName,
+    { name, base }: { readonly name: AdapterName; readonly base?: string | undefined },
     signal: AbortSignal,
     read: (limits: UploadLimits) => Promise<{ readonly wishes: Wishes; readonly files: Files }>,
   ): Promise<Published> {
     try {
       return await this.#queue.run(signal, async () => {
-        const limits = this.#limits()
+        const limits = this.#limits(base)
         const { layout, limits: workerLimits } = limits.info
         const { wishes, files } = await read(limits)
         signal.throwIfAborted()
@@ -77,8 +80,15 @@ export class AdapterRegistrar {
     }
   }
 
-  #limits(): UploadLimits {
-    const { info } = this.#deps.workers
+  #limits(base: string | undefined): UploadLimits {
+    const { workers } = this.#deps
+    const info = base === undefined ? workers.info : workers.infoOf(base)
+    if (info === undefined && base !== undefined && workers.info !== undefined) {
+      throw new ServingError(
+        'invalid_parameters',
+        `\`base\` is none of the models that are served: there are ${workers.bases.join(', ')}`,
+      )
+    }
     if (info === undefined) throw new ServingError('not_ready', 'The model is still being loaded: what fits it is not known yet')
     const { maxRank } = info.limits
     return { info, maxRank, maxWeightsBytes: maxWeightsBytes(info.layout, maxRank) }

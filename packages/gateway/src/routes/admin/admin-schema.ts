@@ -21,6 +21,7 @@ const wishes = {
   pin: z.boolean().describe('Whether the name is pinned; without it that stays as it is.').optional(),
   metadata: metadataSchema.describe('Texts by name, for people.').optional(),
   expected: expected.optional(),
+  base: z.string().max(256).describe('Which of the served base models it shall fit; the usual one without it.').optional(),
   tenant: tenantSchema.describe('To whom alone it shall be visible; only an operator may say it.').optional(),
 }
 
@@ -43,8 +44,11 @@ export const uploadFieldsSchema = z.strictObject({
     .regex(/^[0-9]{1,9}$/, { error: 'must be a whole number' })
     .optional(),
   tenant: tenantSchema.optional(),
+  base: z.string().max(256).optional(),
   session: z.string().max(200).optional(),
 })
+/** Of a form: its base has to be known before its first byte is read. */
+export const uploadQuerySchema = z.strictObject({ base: z.string().max(256).optional() })
 export type UploadFields = z.infer<typeof uploadFieldsSchema>
 
 export const aliasSchema = z.strictObject({

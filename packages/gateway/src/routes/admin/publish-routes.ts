@@ -6,7 +6,7 @@ import { ServingError } from '@quiver/protocol'
 import type { Published } from '../../catalogue/publish.ts'
 import { publishedAnswer } from './admin-answers.ts'
 import { type AdminHandler, type AdminRequest, nameOf } from './admin-deps.ts'
-import { parseAs, publishSchema, uploadFieldsSchema } from './admin-schema.ts'
+import { parseAs, publishSchema, uploadFieldsSchema, uploadQuerySchema } from './admin-schema.ts'
 import { CONFIG_FILE, readFileBody, readUploadForm, WEIGHTS_FILE } from './upload-form.ts'
 import { UploadSessions } from './upload-sessions.ts'
 import { wishesOf, wishesOfTexts } from './wishes.ts'
@@ -21,7 +21,8 @@ export const publishFromSource: AdminHandler = async (request) => {
 export const publishUpload: AdminHandler = async (request) => {
   const name = nameOf(request)
   const { signal } = request.exchange
-  const published = await request.registrar.publish(name, signal, async (limits) => {
+  const { base } = parseAs(uploadQuerySchema, request.query)
+  const published = await request.registrar.publish({ name, base }, signal, async (limits) => {
     const { files, fields } = await readUploadForm(request.incoming, limits, signal)
     return { files, wishes: wishesOfTexts(name, fields, request.caller) }
   })
@@ -55,7 +56,7 @@ async function takeWeights(request: AdminRequest): Promise<Response> {
   const wishes = wishesOfTexts(name, fields, caller)
   const sessions = new UploadSessions(request)
   const config = await sessions.configOf({ name, tenant: caller.tenant }, session)
-  const published = await request.registrar.publish(name, exchange.signal, async ({ maxWeightsBytes }) => {
+  const published = await request.registrar.publish(wishes, exchange.signal, async ({ maxWeightsBytes }) => {
     const weights = await readFileBody(incoming, { name: WEIGHTS_FILE, maxBytes: maxWeightsBytes, signal: exchange.signal })
     return { wishes, files: { config, weights, source: { type: 'upload' } } }
   })

@@ -12,7 +12,7 @@ export const CONFIG_FILE = 'adapter_config.json'
 export const WEIGHTS_FILE = 'adapter_model.safetensors'
 
 const FIELD_BYTES = 32 * 1024
-const FIELDS = new Set(Object.keys(uploadFieldsSchema.shape).filter((name) => name !== 'session'))
+const FIELDS = new Set(Object.keys(uploadFieldsSchema.shape).filter((name) => name !== 'session' && name !== 'base'))
 /** Boundaries and headers of all parts. */
 const FRAME_BYTES = 64 * 1024
 

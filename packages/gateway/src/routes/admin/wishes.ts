@@ -12,6 +12,7 @@ interface Wished {
   readonly pin?: boolean | undefined
   readonly metadata?: Readonly<Record<string, string>> | undefined
   readonly expected?: number | undefined
+  readonly base?: string | undefined
   readonly tenant?: string | undefined
 }
 
@@ -20,7 +21,7 @@ interface Wished {
  * @throws ServingError `invalid_request` for what is no name, `missing_right` for a tenant that names another
  */
 export function wishesOf(name: string, wished: Wished, caller: Caller): Wishes {
-  const { alias, pin, metadata, expected, tenant } = wished
+  const { alias, pin, metadata, expected, base, tenant } = wished
   if (tenant !== undefined && caller.isOperator !== true && tenant !== caller.tenant) {
     throw new ServingError('missing_right', 'This API key publishes for its own tenant alone: leave `tenant` out')
   }
@@ -31,6 +32,7 @@ export function wishesOf(name: string, wished: Wished, caller: Caller): Wishes {
     pin,
     metadata,
     expected,
+    base,
     tenant: owner,
     actor: actorOf(caller),
   }
@@ -38,13 +40,14 @@ export function wishesOf(name: string, wished: Wished, caller: Caller): Wishes {
 
 /** Of a form or a query, where everything is text. @throws ServingError as `wishesOf`, `invalid_parameters` */
 export function wishesOfTexts(name: string, fields: UploadFields, caller: Caller): Wishes {
-  const { alias, pin, metadata, expected, tenant } = fields
+  const { alias, pin, metadata, expected, base, tenant } = fields
   const wished = {
     // Several are joined by commas, which no alias has.
     ...(alias === undefined ? {} : { alias: alias === '' ? [] : alias.split(',') }),
     ...(pin === undefined ? {} : { pin: pin === 'true' }),
     ...(metadata === undefined ? {} : { metadata: parseAs(metadataSchema, jsonOf(metadata)) }),
     ...(expected === undefined ? {} : { expected: Number(expected) }),
+    base,
     tenant,
   }
   return wishesOf(name, wished, caller)

@@ -73,6 +73,7 @@ const publishing: readonly Described[] = [
     ...ofAdapter('/upload', 'Publishes an adapter that is sent as a form', { sent: ['UploadForm', {}] }),
     method: 'put',
     description: 'Each file may be named by its field or by its file name. Fields come in any order.',
+    queryParameters: { base: 'Which of the served base models it shall fit; the usual one without it.' },
     requestType: 'multipart/form-data',
     answers: [{ type: 'application/json', body: 'PublishedAdapter' }],
     isCreating: true,
@@ -86,6 +87,7 @@ const publishing: readonly Described[] = [
     pathParameters: { ...name, file: '`adapter_config.json` or `adapter_model.safetensors`.' },
     queryParameters: {
       session: 'Of the config.',
+      base: 'Which of the served base models it shall fit; the usual one without it.',
       ...{
         alias: 'As in a form.',
         pin: 'As in a form.',
