@@ -30,7 +30,7 @@ describe('the kernels in any order of threads', () => {
     'agree with a computation in double for every rank, row count and mix: %s',
     async (order) => {
       const { exitCode, output } = await checkOf('plain', ['sweep', 'full', String(seed)], order)
-      expect(output).toMatch(/^224 cases, largest error 0\.\d+ of what is allowed\nright\n$/)
+      expect(output).toMatch(/^224 cases, largest error [01]\.\d+ of what is allowed\nright\n$/)
       expect(exitCode).toBe(0)
     },
     300_000,
@@ -48,7 +48,7 @@ describe.each(['address', 'race'] as const)('the %s checker', (build) => {
 
   test('finds nothing in a sweep over small shapes', async () => {
     const { exitCode, output } = await checkOf(build, ['sweep', 'small', String(seed)], `shuffle:${seed}`)
-    expect(output).toMatch(/^96 cases, largest error 0\.\d+ of what is allowed\nright\n$/)
+    expect(output).toMatch(/^96 cases, largest error [01]\.\d+ of what is allowed\nright\n$/)
     expect(exitCode).toBe(0)
   }, 300_000)
 
