@@ -32,16 +32,16 @@ using bfloat16 = __nv_bfloat16;
   extern __shared__ __align__(16) unsigned char dynamic_shared[]; \
   T *name = reinterpret_cast<T *>(dynamic_shared)
 
-__device__ __forceinline__ float to_float(half value) { return __half2float(value); }
-__device__ __forceinline__ float to_float(bfloat16 value) { return __bfloat162float(value); }
+__host__ __device__ __forceinline__ float to_float(half value) { return __half2float(value); }
+__host__ __device__ __forceinline__ float to_float(bfloat16 value) { return __bfloat162float(value); }
 template <typename T>
-__device__ __forceinline__ T from_float(float value);
+__host__ __device__ __forceinline__ T from_float(float value);
 template <>
-__device__ __forceinline__ half from_float<half>(float value) {
+__host__ __device__ __forceinline__ half from_float<half>(float value) {
   return __float2half_rn(value);
 }
 template <>
-__device__ __forceinline__ bfloat16 from_float<bfloat16>(float value) {
+__host__ __device__ __forceinline__ bfloat16 from_float<bfloat16>(float value) {
   return __float2bfloat16_rn(value);
 }
 

@@ -5,6 +5,8 @@
 # there is no CUDA and no driver, and says so (quiver_cuda_describe). What the assembler tells of registers and spills is
 # in ptxas.log beside it. Uses the toolkit in CUDA_HOME or the nvcc on PATH (13 or later); where there is none, one is
 # installed by pip into .cuda (or QUIVER_CUDA_FOLDER), some 270 MB. Nothing is compiled again while sources and compiler are the same.
+#
+# `build.sh nvcc` only says which compiler it would take, and installs it if need be.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -59,6 +61,10 @@ installed_nvcc() {
 command -v g++ >/dev/null || command -v clang++ >/dev/null || fail "nvcc needs a C++ compiler beside it, and neither g++ nor clang++ is installed"
 nvcc=$(usable_nvcc "${CUDA_HOME:-/nonexistent}/bin/nvcc" || usable_nvcc "$(command -v nvcc || true)" || true)
 if [ -z "$nvcc" ]; then nvcc=$(installed_nvcc); fi
+if [ "${1:-}" = nvcc ]; then
+  echo "$nvcc"
+  exit 0
+fi
 
 flags=(
   -std=c++17 -O3 "-I$root/kernels" -shared -cudart static

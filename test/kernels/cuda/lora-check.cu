@@ -347,6 +347,11 @@ void check_refusals() {
 
 int main(int count, char **words) {
   const std::string name = count > 1 ? words[1] : "";
+  int devices = 0;
+  if (const cudaError_t error = cudaGetDeviceCount(&devices)) {
+    fprintf(stderr, "lora-check: no GPU can be used here (%s)\n", cudaGetErrorString(error));
+    return 3;
+  }
   const std::map<std::string, void (*)()> checks = {
       {"edges", check_edges}, {"company", check_company}, {"contained", check_contained}, {"nans", check_nans},
       {"large", check_large}, {"graph", check_graph},     {"plan", check_plan},           {"refusals", check_refusals},

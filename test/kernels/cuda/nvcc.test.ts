@@ -90,6 +90,19 @@ describe('the machine code', () => {
   })
 })
 
+test('the checks of the kernels compile for a GPU as they are, and say so where there is none', async () => {
+  const nvcc = (await run(script, ['nvcc'])).stdout.trim()
+  const program = path.join(await temporaryFolder(), 'lora-check')
+  const sources = ['test/kernels/cuda/lora-check.cu', 'kernels/cuda/lora.cu']
+  const flags = ['-std=c++17', '-O0', '-arch=sm_80', '-Ikernels', '-cudart', 'static']
+  await run(nvcc, [...flags, '-o', program, ...sources], { cwd: repositoryRoot, timeout: 200_000 })
+  const answer = await run(program, ['plan']).then(
+    ({ stdout }) => stdout,
+    (error: { code?: unknown; stderr?: string }) => `${error.code} ${error.stderr}`,
+  )
+  expect(answer).toMatch(/^(?:right|3 lora-check: no GPU can be used here \(.+\))\n$/)
+}, 240_000)
+
 describe('the library', () => {
   test('loads without a driver, and says in a sentence what is missing', () => {
     const describeDevice = koffi.load(library).func('int quiver_cuda_describe(_Out_ char *text, size_t capacity)')
