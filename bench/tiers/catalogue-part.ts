@@ -19,6 +19,7 @@ import { measureListedPages } from './listed-pages.ts'
 import { catalogueObjects, manyNames, writeToFolder, writeToStore } from './many-adapters.ts'
 
 const ADAPTERS = 10_000
+const GROUP = `A catalogue of ${ADAPTERS} adapters`
 /** Of a first look at S3, where every object is one request. */
 const QUICK_S3_ADAPTERS = 1000
 const REDIS_READY_MS = 10_000
@@ -32,14 +33,14 @@ export async function measureCatalogue(context: BenchContext): Promise<Figure[]>
   await writeToFolder(folder, catalogueObjects(names))
   return [
     ...(await measureFolder(context, folder, names)),
-    ...(await measureListedPages(context, folder, PAGE_SIZES)),
+    ...(await measureListedPages(context, { folder, group: GROUP, pageSizes: PAGE_SIZES })),
     ...(await measureS3(context, context.quick ? QUICK_S3_ADAPTERS : ADAPTERS)),
   ]
 }
 
 async function measureFolder(context: BenchContext, folder: string, names: readonly AdapterName[]): Promise<Figure[]> {
   const { progress, quick, signal } = context
-  const group = `A catalogue of ${ADAPTERS} adapters`
+  const group = GROUP
   const rounds = quick ? 2 : 5
   progress(`reading it from a folder, ${rounds} times`)
   const [loads, refreshes]: [number[], number[]] = [[], []]
@@ -63,7 +64,7 @@ async function measureFolder(context: BenchContext, folder: string, names: reado
 
 /** From memory: no store is asked. */
 function measureAnswers({ seed, quick }: BenchContext, catalogue: Catalogue, names: readonly AdapterName[]): Figure[] {
-  const group = `A catalogue of ${ADAPTERS} adapters`
+  const group = GROUP
   const random = seededRandom(seed)
   const pages = PAGE_SIZES.map((limit): Figure => {
     const times = Array.from({ length: PAGES }, () => pageMs(catalogue, names, limit, random))
@@ -94,7 +95,7 @@ function measureAnswers({ seed, quick }: BenchContext, catalogue: Catalogue, nam
 }
 
 function pageMs(catalogue: Catalogue, names: readonly AdapterName[], limit: number, random: Random): number {
-  // A cursor as a page gives it: of the page of one that ends at a random name.
+  // A cursor as a page gives it: behind the first name of a random team.
   const { cursor } = catalogue.page({
     prefix: names[drawBelow(random, names.length)]?.slice(0, 'team-00'.length) ?? '',
     limit: 1,

@@ -13,13 +13,15 @@ const WARM_UPS = 5
 
 const pageSchema = z.object({ adapters: z.array(z.object({ name: z.string() })), cursor: z.string().nullable() })
 
-/** @param folder the store's */
-export async function measureListedPages(context: BenchContext, folder: string, pageSizes: readonly number[]): Promise<Figure[]> {
+/** @param folder the store's; `group` is what the figures stand under */
+export async function measureListedPages(
+  context: BenchContext,
+  { folder, group, pageSizes }: { readonly folder: string; readonly group: string; readonly pageSizes: readonly number[] },
+): Promise<Figure[]> {
   const { quick, signal, progress, cleanUp } = context
   progress('quiver serve with it')
   const settings = await serverSettings(context, await temporaryFolder(cleanUp))
   const server = await startQuiver({ ...context, settings: { ...settings, QUIVER_STORE: pathToFileURL(folder).href } })
-  const group = 'A catalogue of 10000 adapters'
   const figures: Figure[] = [
     { id: 'catalogue.ready', group, label: 'quiver serve with it is ready', unit: 's', value: server.readyMs / 1000 },
   ]

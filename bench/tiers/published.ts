@@ -11,7 +11,7 @@ import { RandomWeights } from '../engine/random-weights.ts'
 import { promptOf } from '../engine/whole-request.ts'
 import { seededRandom } from '../shared/random.ts'
 
-/** Rank 8 on all modules of the default model is 4.9 MB in 16 bits: what the issue means by 5 MB. */
+/** Rank 8 on all modules of the default model is 4.9 MB in 16 bits. */
 export const TIERS_RANK = 8
 export const PROMPT_TOKENS = 70
 
