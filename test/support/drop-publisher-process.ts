@@ -24,7 +24,7 @@ const { catalogue, redis } = opened
 const info: WorkerInfo = { ...scriptedInfo, layout: tinyLayout, limits: { ...scriptedInfo.limits, maxRank: 8 } }
 const drops = openDrops(config, {
   ...{ store, catalogue, redis, clock, log, random: Math.random },
-  workers: { info, order: async () => [] },
+  workers: { info, infoOf: () => info, order: async () => [] },
 })
 drops.start()
 console.log('started')

@@ -10,17 +10,21 @@ const realTimers = {
   },
 }
 
+type Where = Pick<S3Access, 'endpoint' | 'region' | 'writer'> & { readonly bucket: string; readonly prefix?: string }
+
 /** An S3Store for a test: `where.endpoint` may be a proxy's. Its connections end with the test. */
-export function s3StoreAt(
-  where: Pick<S3Access, 'endpoint' | 'region' | 'writer'> & { readonly bucket: string; readonly prefix?: string },
-  options: S3StoreOptions = {},
-): S3Store {
+export function s3StoreAt(where: Where, options: S3StoreOptions = {}): S3Store {
+  const store = s3StoreFor(where, options)
+  onTestFinished(() => store.close())
+  return store
+}
+
+/** The same for several tests, which close it. */
+export function s3StoreFor(where: Where, options: S3StoreOptions = {}): S3Store {
   const { endpoint, region, writer, bucket, prefix = '' } = where
-  const store = new S3Store(
+  return new S3Store(
     `s3://${bucket}/${prefix}`,
     { endpoint, region, credentials: async () => writer, ...options },
     { clock: { nowMs: () => performance.now() }, timers: realTimers, random: Math.random, uniqueId: randomUUID },
   )
-  onTestFinished(() => store.close())
-  return store
 }

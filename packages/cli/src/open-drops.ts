@@ -28,7 +28,7 @@ export function openDrops(
     readonly store: ObjectStore
     readonly catalogue: Catalogue
     readonly redis: RedisConnection | undefined
-    readonly workers: Pick<WorkerSource, 'info' | 'order'>
+    readonly workers: Pick<WorkerSource, 'info' | 'infoOf' | 'order'>
     readonly clock: TimerClock
     readonly log: Logger
     readonly random: () => number
@@ -44,8 +44,8 @@ export function openDrops(
     address: config.store,
     now,
     intervalMs: config.dropIntervalMs,
-    base() {
-      const { info } = workers
+    bases(name) {
+      const info = name === undefined ? workers.info : workers.infoOf(name)
       return info === undefined ? undefined : { layout: info.layout, maxRank: info.limits.maxRank }
     },
   })

@@ -47,7 +47,7 @@ async function publishAll(own: HookedStore): Promise<DropOutcome[]> {
   const deps = {
     store: own,
     catalogue: new Catalogue(own),
-    base: () => ({ layout: tinyLayout, maxRank: 8 }),
+    bases: () => ({ layout: tinyLayout, maxRank: 8 }),
     address: 's3://bucket',
     now: () => publishedAt,
     clock: new ManualClock(),

@@ -2,11 +2,11 @@
  * Moves a published drop aside: `dropped/<name, / as @>/<job>/` keeps its small files and what became of them. The weights are
  * not copied, since the very same bytes lie in the store under their digest.
  *
- * `_CLEARING.json` is there from the beginning to the end, so that whoever finds it goes on. Nothing is removed but what has the
- * etag that was published: a newer upload stays.
+ * `_CLEARING.json` is there from the beginning to the end, so that whoever finds it goes on. Nothing is removed once any file is
+ * another one than was published: then the next upload has begun, which may have some files in common with the last.
  */
 import type { ObjectEntry, ObjectStore } from '@quiver/cache/store'
-import { CLEARING, type Drop, dropFolder, inputsOf, PUBLISHED, READY, REJECTED } from './drop-folder.ts'
+import { CLEARING, dropFolder, inputsOf, PUBLISHED, READY, REJECTED, readDrop } from './drop-folder.ts'
 import { encodeNote, isCode, type PublishedNote } from './drop-result.ts'
 
 const DROPPED_PREFIX = 'dropped/'
@@ -22,23 +22,23 @@ export function droppedFolder({ name, job }: Pick<PublishedNote, 'name' | 'job'>
  * Begins it, or goes on with it.
  * @throws ServingError `source_unavailable`; what was done until then is done
  */
-export async function clearDrop(store: ObjectStore, drop: Drop, note: PublishedNote): Promise<void> {
-  const mark = `${dropFolder(drop.name)}${CLEARING}`
-  if (!drop.files.has(CLEARING)) await store.put(mark, encodeNote(note))
-  const folder = droppedFolder(note)
+export async function clearDrop(store: ObjectStore, note: PublishedNote): Promise<void> {
+  const mark = `${dropFolder(note.name)}${CLEARING}`
+  await store.put(mark, encodeNote(note))
+  const drop = await readDrop(store, note.name)
   const inputs = inputsOf(drop)
-  const published = inputs.filter(([name, { etag }]) => note.files[name] === etag)
-  for (const [name, entry] of published) {
-    const isWeights = name === 'adapter_model.safetensors' || name === 'adapter_model.bin'
-    if (!isWeights && entry.size <= MAX_COPY_BYTES) await copy(store, entry, `${folder}${name}`)
-  }
-  await store.put(`${folder}${PUBLISHED}`, encodeNote(note))
-  if (published.length === inputs.length) {
+  const folder = droppedFolder(note)
+  if (inputs.every(([name, { etag }]) => note.files[name] === etag)) {
+    for (const [name, entry] of inputs) {
+      const isWeights = name === 'adapter_model.safetensors' || name === 'adapter_model.bin'
+      if (!isWeights && entry.size <= MAX_COPY_BYTES) await copy(store, entry, `${folder}${name}`)
+    }
     // First, since beside it the next upload would count as complete after its first file.
     await removeUnchanged(store, drop.files.get(READY))
     await removeUnchanged(store, drop.files.get(REJECTED))
+    for (const [, entry] of inputs) await removeUnchanged(store, entry)
   }
-  for (const [, entry] of published) await removeUnchanged(store, entry)
+  await store.put(`${folder}${PUBLISHED}`, encodeNote(note))
   await store.delete(mark)
 }
 

@@ -21,7 +21,7 @@ import type { TimerClock } from '../clock.ts'
 import type { WorkerSource } from '../worker/worker-source.ts'
 import { clearDrop, removeUnchanged } from './drop-clearing.ts'
 import { CLEARING, type Drop, dropFolder, dropId, inputsOf, isComplete, READY, REJECTED, readDrop } from './drop-folder.ts'
-import { type DropBase, type DropContent, isRefusal, Rejection, readContent, Superseded } from './drop-reading.ts'
+import { type Bases, type DropContent, isRefusal, Rejection, readContent, Superseded } from './drop-reading.ts'
 import { type PublishedNote, readClearing, readRejected, writePublished, writeRejected } from './drop-result.ts'
 
 /** How long workers may take to load what shall be prewarmed, before the drop is published without. */
@@ -42,8 +42,8 @@ export type DropOutcome =
 export interface DropJobDeps {
   readonly store: ObjectStore
   readonly catalogue: Catalogue
-  /** What adapters must fit now; undefined while that is not known. */
-  readonly base: () => DropBase | undefined
+  /** What adapters must fit now. */
+  readonly bases: Bases
   /** Absent: nobody to load what shall be prewarmed. */
   readonly workers?: Pick<WorkerSource, 'order'> | undefined
   /** The store's address, for people: `s3://bucket/prefix`. */
@@ -59,19 +59,17 @@ export interface DropJobDeps {
  */
 export async function runDropJob({ id, name }: DropWork, deps: DropJobDeps, signal: AbortSignal): Promise<DropOutcome> {
   const { store } = deps
-  const base = deps.base()
-  if (base === undefined) throw new ServingError('not_ready', 'what adapters must fit is not known yet')
   const drop = await readDrop(store, name)
   const begun = drop.files.has(CLEARING) ? (await readClearing(store, name)).note : undefined
-  if (begun?.name === name) return await finish(drop, begun, deps)
+  if (begun?.name === name) return await finish(begun, deps)
   if (!isComplete(drop) || dropId(drop) !== id) return { outcome: 'superseded' }
   if (!drop.files.has(READY) && drop.files.has(REJECTED)) {
     const { note } = await readRejected(store, name)
     if (note?.job === id) return { outcome: 'rejected', reasons: note.reasons }
   }
   try {
-    const content = await readContent(store, drop, base, signal)
-    return await publish(drop, { ...content, ...base }, deps, signal)
+    const content = await readContent(store, drop, deps.bases, signal)
+    return await publish(drop, content, deps, signal)
   } catch (thrown) {
     if (thrown instanceof Superseded) return { outcome: 'superseded' }
     if (thrown instanceof Rejection) return await reject(drop, thrown.reasons, deps)
@@ -80,15 +78,10 @@ export async function runDropJob({ id, name }: DropWork, deps: DropJobDeps, sign
   }
 }
 
-async function publish(
-  drop: Drop,
-  content: DropContent & DropBase,
-  deps: DropJobDeps,
-  signal: AbortSignal,
-): Promise<DropOutcome> {
+async function publish(drop: Drop, content: DropContent, deps: DropJobDeps, signal: AbortSignal): Promise<DropOutcome> {
   const { store, catalogue, address, now, log } = deps
   const { name, options, ...files } = content
-  const { prewarm, ...wishes } = options
+  const { prewarm, base: _, ...wishes } = options
   await catalogue.refreshName(name)
   const versions = [...(catalogue.entry(name)?.versions.values() ?? [])]
   if (versions.some(({ tenant }) => tenant !== wishes.tenant)) {
@@ -104,11 +97,11 @@ async function publish(
   const failure = prewarm === true ? await warm(name, manifest.digest, deps, signal) : undefined
   const note = noteOf(drop, published, { now, prewarm: failure })
   await writePublished(store, note)
-  return await finish(drop, note, deps)
+  return await finish(note, deps)
 }
 
-async function finish(drop: Drop, note: PublishedNote, { store }: DropJobDeps): Promise<DropOutcome> {
-  await clearDrop(store, drop, note)
+async function finish(note: PublishedNote, { store }: DropJobDeps): Promise<DropOutcome> {
+  await clearDrop(store, note)
   return { outcome: 'published', version: note.version, digest: parseAdapterDigest(note.digest) }
 }
 

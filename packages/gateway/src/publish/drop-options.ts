@@ -16,6 +16,8 @@ const optionsSchema = z.strictObject({
   prewarm: z.boolean().optional(),
   metadata: metadataSchema.optional(),
   tenant: tenantSchema.optional(),
+  /** Which of several base models it is for; the usual one without it. */
+  base: z.string().min(1).max(256).optional(),
 })
 
 export interface DropOptions extends Omit<z.infer<typeof optionsSchema>, 'alias'> {

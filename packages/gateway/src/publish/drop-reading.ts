@@ -24,7 +24,10 @@ export interface DropBase {
   readonly maxRank: number
 }
 
-export interface DropContent {
+/** What adapters of a base model must fit, of the usual one without a name; undefined while no worker has said so. */
+export type Bases = (name?: string) => DropBase | undefined
+
+export interface DropContent extends DropBase {
   readonly name: AdapterName
   readonly options: DropOptions
   readonly config: Uint8Array
@@ -60,9 +63,9 @@ export function isRefusal(thrown: unknown): thrown is ServingError {
 
 /**
  * @throws Rejection with every reason that can be known before the weights are read whole, Superseded, and ServingError
- * `source_unavailable` when the store does not answer
+ * `source_unavailable` when the store does not answer, `not_ready` while its base model is not known
  */
-export async function readContent(store: ObjectStore, drop: Drop, base: DropBase, signal: AbortSignal): Promise<DropContent> {
+export async function readContent(store: ObjectStore, drop: Drop, bases: Bases, signal: AbortSignal): Promise<DropContent> {
   const reasons: ServingError[] = []
   /** Goes on after a refusal, to find the others too. */
   const check = async <T>(part: () => T | Promise<T>): Promise<T | undefined> => {
@@ -77,6 +80,7 @@ export async function readContent(store: ObjectStore, drop: Drop, base: DropBase
   const file = (name: InputName, maxBytes: number) => readFile(store, drop, { name, maxBytes, signal })
   const name = await check(() => parseAdapterName(drop.name))
   const options = await check(async () => parseDropOptions((await file('quiver.json', MAX_OPTIONS_BYTES)) ?? emptyObject()))
+  const base = baseOf(options, bases)
   const chatTemplate = await check(async () => {
     const [jinja, tokenizer] = chatTemplateFiles
     // The first that is there counts, and the other one is not read.
@@ -86,7 +90,16 @@ export async function readContent(store: ObjectStore, drop: Drop, base: DropBase
   })
   const adapter = await check(() => readAdapterFiles(store, drop, base, signal))
   if (name === undefined || options === undefined || adapter === undefined || reasons.length > 0) throw new Rejection(reasons)
-  return { name, options, ...adapter, ...(chatTemplate === undefined ? {} : { chatTemplate }) }
+  return { name, options, ...base, ...adapter, ...(chatTemplate === undefined ? {} : { chatTemplate }) }
+}
+
+/** A worker of that base model may come yet, so that it is no reason to reject. */
+function baseOf(options: DropOptions | undefined, bases: Bases): DropBase {
+  const name = options?.base
+  const base = bases(name)
+  if (base !== undefined) return base
+  const which = name === undefined ? '' : ` of ${JSON.stringify(name.slice(0, 120))}`
+  throw new ServingError('not_ready', `what adapters${which} must fit is not known yet: no worker serves that model`)
 }
 
 /** @throws ServingError `adapter_invalid`, `too_large` */

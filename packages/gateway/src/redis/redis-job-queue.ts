@@ -97,7 +97,7 @@ export class RedisJobQueue implements JobQueue {
         await before.remove().catch(() => undefined)
       }
       await queue.add(
-        'drop',
+        name,
         { name },
         {
           jobId: id,

@@ -44,7 +44,6 @@ export function addQueueBoard(
         newId(),
       )
     }
-    if (c.req.path === BOARD) return c.redirect(`${BOARD}/`)
     board ??= openBoard(queue)
     return await (await board).fetch(c.req.raw)
   })
@@ -63,5 +62,5 @@ async function openBoard(queue: Queue): Promise<Hono> {
     serverAdapter,
     options: { uiConfig: { boardTitle: 'Quiver', hideRedisDetails: true } },
   })
-  return new Hono().route(BOARD, serverAdapter.registerPlugin())
+  return new Hono({ strict: false }).route(BOARD, serverAdapter.registerPlugin())
 }
