@@ -98,7 +98,12 @@ export async function* mergeRuns(
   runs: readonly RunEvents[],
   exchange: Exchange,
 ): AsyncGenerator<{ readonly index: number; readonly event: SuccessEvent }> {
-  const nextOf = (index: number) => (runs[index] as RunEvents).next().then((result) => ({ index, result }))
+  const nextOf = (index: number) => {
+    const next = (runs[index] as RunEvents).next().then((result) => ({ index, result }))
+    // A run may fail while the reader takes its time and nobody waits here; who reads on is told, and the process must not end.
+    next.catch(() => {})
+    return next
+  }
   const waiting = new Map(runs.map((_, index) => [index, nextOf(index)]))
   try {
     while (waiting.size > 0) {
