@@ -42,6 +42,15 @@ describe('tools, for a template that has no place for them,', () => {
     ])
   })
 
+  // Each result was once added to the text of all before it, which for thousands of them held up every stream for ten seconds.
+  it('leave the results of thousands of calls as one turn of the user', () => {
+    const results = Array.from({ length: 5000 }, (_, at): ChatMessage => ({ role: 'tool', content: `${at}`.repeat(60) }))
+    const [first, only, last, ...others] = toolsAsText([user, ...results, user])
+    expect([first, last, others]).toEqual([user, user, []])
+    expect(only?.role).toBe('user')
+    expect(only?.content?.match(/<tool_response>/g)).toHaveLength(5000)
+  })
+
   it('are rendered so, also when only the conversation speaks of them', () => {
     const template = createChatTemplate(plainTemplate, { specialTokens: {}, wallClockMs: () => 0 })
     const history: ChatMessage[] = [user, { role: 'assistant', content: null, tool_calls: [call] }]

@@ -15,7 +15,7 @@ export function toolsAsText(
   tools: readonly Tool[] = [],
   introduction: string = INTRODUCTION,
 ): readonly ChatMessage[] {
-  const plain = messages.reduce<ChatMessage[]>(withPlain, [])
+  const plain = plainMessages(messages)
   if (tools.length === 0) return plain
   const described = describe(tools, introduction)
   const [first, ...rest] = plain
@@ -42,19 +42,31 @@ function describe(tools: readonly Tool[], introduction: string): string {
   ].join('\n')
 }
 
-function withPlain(before: ChatMessage[], message: ChatMessage): ChatMessage[] {
-  const { role, content, tool_calls: calls, tool_call_id: _, ...others } = message
-  if (role === 'tool') {
-    const result = `<tool_response>\n${content ?? ''}\n</tool_response>`
-    const last = before.at(-1)
-    // Templates that want the roles to take turns get the results of one turn as one message.
-    if (last?.role !== 'user' || !last.content?.endsWith('</tool_response>'))
-      return [...before, { role: 'user', content: result }]
-    return [...before.slice(0, -1), { role: 'user', content: `${last.content}\n${result}` }]
+/** One pass, and each text is put together once: a request may hold thousands of results. */
+function plainMessages(messages: readonly ChatMessage[]): readonly ChatMessage[] {
+  const plain: ChatMessage[] = []
+  let results: string[] = []
+  // Templates that want the roles to take turns get the results of one turn as one message.
+  const tellResults = () => {
+    if (results.length > 0) plain.push({ role: 'user', content: results.join('\n') })
+    results = []
   }
-  if (!Array.isArray(calls) || calls.length === 0) return [...before, message]
+  for (const message of messages) {
+    if (message.role === 'tool') results.push(`<tool_response>\n${message.content ?? ''}\n</tool_response>`)
+    else {
+      tellResults()
+      plain.push(withCallsAsText(message))
+    }
+  }
+  tellResults()
+  return plain
+}
+
+function withCallsAsText(message: ChatMessage): ChatMessage {
+  const { content, tool_calls: calls, tool_call_id: _, ...others } = message
+  if (!Array.isArray(calls) || calls.length === 0) return message
   const written = calls.map((call: unknown) => `<tool_call>\n${callText(call)}\n</tool_call>`)
-  return [...before, { ...others, role, content: [...(content ? [content] : []), ...written].join('\n') }]
+  return { ...others, content: [...(content ? [content] : []), ...written].join('\n') }
 }
 
 function callText(call: unknown): string {
