@@ -34,6 +34,28 @@ test('a long prompt of which only the end is wanted is cut, not refused', () => 
   expect(promptOf({ prompt: text(`${'x'.repeat(500)}yz`), truncate: 2, maxNewTokens: 1 }, given).promptIds).toEqual([121, 122])
 })
 
+// The whole of it was once made into tokens, three seconds of everybody's streams for two megabytes.
+test('of a prompt that is cut only the end is made into tokens, as much of it as has enough', () => {
+  const { encoded, limits: given } = limits()
+  const end = Array.from({ length: 5 }, (_, at) => 97 + at)
+  const whole = `${'x'.repeat(2_000_000)}abcde`
+  expect(promptOf({ prompt: text(whole), truncate: 5, maxNewTokens: 1 }, given).promptIds).toEqual(end)
+  expect(encoded.map(({ length }) => length)).toEqual([16_384])
+})
+
+test('of a prompt whose end has few tokens more is read until there are enough', () => {
+  const { limits: given } = limits()
+  const lengths: number[] = []
+  const encode: Tokenizer['encode'] = (part) => {
+    lengths.push(part.length)
+    return Array.from({ length: Math.ceil(part.length / 1000) }, (_, at) => at % 100)
+  }
+  const tokenizer = { ...given.tokenizer, encode }
+  const prompt = text('x'.repeat(300_000))
+  expect(promptOf({ prompt, truncate: 10, maxNewTokens: 1 }, { ...given, tokenizer }).promptIds).toHaveLength(10)
+  expect(lengths).toEqual([16_384, 65_536, 262_144])
+})
+
 test('a conversation is rendered by the template and gets no special tokens beside', () => {
   const { limits: given } = limits()
   const messages = [

@@ -21,7 +21,9 @@ export function promptOf(
   { tokenizer, vocabSize, inputTokens, totalTokens }: PromptLimits,
 ): { readonly promptIds: readonly number[]; readonly maxNewTokens: number } {
   const most = request.truncate === undefined ? totalTokens : Number.POSITIVE_INFINITY
-  const ids = idsOf(request.prompt, tokenizer, most, (least) => tooMany(least, request.maxNewTokens ?? 0, totalTokens))
+  const ids = idsOf(request.prompt, tokenizer, { most, last: request.truncate }, (least) =>
+    tooMany(least, request.maxNewTokens ?? 0, totalTokens),
+  )
   const promptIds = request.truncate === undefined ? ids : ids.slice(-request.truncate)
   if (promptIds.length === 0) throw new ServingError('invalid_parameters', '`inputs` cannot be empty')
   const maxNewTokens = request.maxNewTokens ?? Math.max(0, totalTokens - promptIds.length)
@@ -52,7 +54,7 @@ export function embeddingPromptOf(
 ): readonly number[] {
   const refused = (why: string) => new ServingError('invalid_parameters', `\`input\` ${why}`)
   const tooLong = (given: string) => refused(`must have at most ${inputTokens} tokens. Given: ${given}`)
-  const ids = idsOf(prompt, tokenizer, inputTokens, tooLong)
+  const ids = idsOf(prompt, tokenizer, { most: inputTokens }, tooLong)
   if (ids.length === 0) throw refused('has no tokens')
   if (ids.length > inputTokens) throw tooLong(String(ids.length))
   const stranger = strangerIn(ids, vocabSize)
@@ -61,20 +63,39 @@ export function embeddingPromptOf(
 }
 
 /**
- * Tokens are made on the event loop's thread: megabytes that cannot fit into `most` tokens are refused before.
+ * Tokens are made on the event loop's thread: megabytes that cannot fit into `most` tokens are refused before, and where only
+ * the `last` ones are wanted, not all are made.
  * @throws what `tooMany` makes of the count
  */
 function idsOf(
   prompt: Prompt,
   tokenizer: PromptLimits['tokenizer'],
-  most: number,
+  { most, last }: { readonly most: number; readonly last?: number | undefined },
   tooMany: (given: string) => ServingError,
 ): readonly number[] {
   if (prompt.kind === 'tokens') return prompt.ids
   const { text, addSpecial } = textOf(prompt, tokenizer)
+  if (last !== undefined) return lastIdsOf(text, last, (part) => tokenizer.encode(part, { addSpecial }))
   const least = most === Number.POSITIVE_INFINITY ? 0 : tokenizer.leastTokens(text)
   if (least > most) throw tooMany(`at least ${least}`)
   return tokenizer.encode(text, { addSpecial })
+}
+
+/** Characters that the end of a text is taken to have for each wanted token, and at least. */
+const END_CHARACTERS_PER_TOKEN = 8
+const END_CHARACTERS_MIN = 16 * 1024
+/** Tokens made beyond the wanted ones: those at the cut, in the middle of a word, may be others than in the whole text. */
+const TOKENS_AT_CUT = 64
+
+/** At least the last `count` tokens of a text, made of its end alone where that has enough of them. */
+function lastIdsOf(text: string, count: number, encode: (part: string) => readonly number[]): readonly number[] {
+  let length = Math.max(END_CHARACTERS_MIN, count * END_CHARACTERS_PER_TOKEN)
+  for (; length < text.length; length *= 4) {
+    // Well-formed again: the cut may go through a pair of surrogates.
+    const ids = encode(text.slice(-length).toWellFormed())
+    if (ids.length >= count + TOKENS_AT_CUT) return ids
+  }
+  return encode(text)
 }
 
 /** A token that the engine would fail on, and with it everybody's step. */
