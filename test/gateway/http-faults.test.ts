@@ -170,6 +170,18 @@ describe('bodies', () => {
     expect([answer.status, answer.json]).toEqual([400, { error: expect.stringContaining(why), error_type: 'invalid_request' }])
   })
 
+  test.each([
+    ['levels', [nested(200_000)], 'is nested deeper than 64 levels'],
+    ['keys', Array.from({ length: 10 }, () => `{${keys(3_000)}}`), 'has more than 20000 values'],
+  ])('H07: the arguments of calls, JSON within JSON, may not have more %s than the body', async (_, texts, why) => {
+    const tool_calls = texts.map((text) => ({ id: 'c', type: 'function', function: { name: 'f', arguments: text } }))
+    const messages = [{ role: 'assistant', content: null, tool_calls }]
+    const before = under.worker.requests.length
+    const answer = await under.post('/v1/chat/completions', { messages })
+    expect([answer.status, answer.json]).toMatchObject([400, { error: { message: expect.stringContaining(why) } }])
+    expect(under.worker.requests).toHaveLength(before)
+  })
+
   test('H07: what stands in a string is neither a value nor a level', async () => {
     const inputs = `,"\\[{${'[,'.repeat(50_000)}\\`
     expect((await under.post('/generate', { inputs, x: { deep: { deeper: [] } } })).status).toBe(200)

@@ -14,10 +14,12 @@ const CLOSE_BRACKET = 0x5d
 
 /**
  * Counts what separates and nests, outside strings; whether the text is JSON at all is the parser's business.
+ * @param before values of other texts that count too
+ * @returns how many values there are with those of this text, at most `limits.jsonValues`
  * @throws ServingError `invalid_request` for more than `limits.jsonValues` values or `limits.jsonDepth` levels
  */
-export function requireModestJson(text: string): void {
-  let values = 1
+export function requireModestJson(text: string, before = 0): number {
+  let values = before + 1
   let depth = 0
   for (let at = 0; at < text.length; at++) {
     switch (text.charCodeAt(at)) {
@@ -39,6 +41,7 @@ export function requireModestJson(text: string): void {
         break
     }
   }
+  return values
 }
 
 /** The position of the quote that closes the string opened at `start`; the end of the text where none does. */

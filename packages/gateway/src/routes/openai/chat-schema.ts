@@ -1,6 +1,7 @@
 /** Body of `POST /v1/chat/completions`. */
 import { type ChatMessage, limits, ServingError } from '@quiver/protocol'
 import { z } from 'zod'
+import { requireModestJson } from '../json-shape.ts'
 import { responseFormatSchema } from '../structured-output.ts'
 import { type ApiRequest, commonRequest, generateParameters } from './api-request.ts'
 import { commonFields, flag, parseFields, positive, text, whole } from './fields.ts'
@@ -41,11 +42,12 @@ export const chatSchema = z.object({
   ...toolFields,
 })
 
-/** @throws ServingError `invalid_parameters`, `tool_error` */
+/** @throws ServingError `invalid_parameters`, `tool_error`, `invalid_request` for arguments of calls that hold too much */
 export function parseChatRequest(value: unknown): ApiRequest {
   const fields = parseFields(chatSchema, value)
   const common = commonRequest(fields)
   const toolUse = toolUseOf(fields)
+  requireModestArguments(fields.messages)
   const top = fields.top_logprobs ?? 0
   if (top > 0 && fields.logprobs !== true) throw refused('top_logprobs', 'needs `logprobs` to be true')
   return {
@@ -92,6 +94,14 @@ function contentText(given: z.infer<typeof content> | null | undefined, index: n
     return partText
   })
   return texts.join('').toWellFormed()
+}
+
+/** The JSON within the body's strings has the bounds of the body's own, all of it together. */
+function requireModestArguments(messages: readonly z.infer<typeof message>[]): void {
+  let values = 0
+  for (const { function: called } of messages.flatMap(({ tool_calls: calls }) => calls ?? [])) {
+    if (typeof called.arguments === 'string') values = requireModestJson(called.arguments, values)
+  }
 }
 
 /** OpenAI has the arguments of a call as JSON text, templates want the object. */
