@@ -56,6 +56,29 @@ describe('a greedy sampler', () => {
   })
 })
 
+// Each once ended its own request with an error that blamed the adapter.
+describe('parameters beyond all measure', () => {
+  const logits = [9, 5, 4, -3]
+
+  it.each([1e-40, 5e-324, 1e308])('a repetition penalty of %d leaves a token to choose', (repetitionPenalty) => {
+    for (const sample of [true, false]) {
+      const { id, logprob } = sampler({ sample, repetitionPenalty }, [0, 1, 2, 3]).choose(rowOf(logits))
+      expect([id, Number.isFinite(logprob)]).toEqual([expect.any(Number), true])
+    }
+  })
+
+  it('a temperature of 1e308 never draws what is struck out', () => {
+    const row = rowOf(logits)
+    row.logprobs.fill(Number.NEGATIVE_INFINITY, 2)
+    const one = sampler({ sample: true, temperature: 1e308 })
+    for (let step = 0; step < 50; step++) {
+      const { id } = one.choose(row)
+      one.accept(id)
+      expect(id).toBeLessThan(2)
+    }
+  })
+})
+
 describe('a drawing sampler', () => {
   it.each<SamplingParameters>([
     { sample: true },

@@ -14,6 +14,14 @@ export interface Penalties {
   accept(id: number): void
 }
 
+/** The largest finite float32. */
+const SCORE_MAX = 3.4028234663852886e38
+
+/** A penalty of 1e-40 makes logits that a float32 holds as infinite, which would look like a broken model. */
+function comparable(score: number): number {
+  return Math.min(SCORE_MAX, Math.max(-SCORE_MAX, score))
+}
+
 /**
  * First the repetition penalty of CTRL (Keskar et al. 2019, section 4.1) in the form of transformers, TGI and LoRAX: the logit
  * of every token of prompt and answer is divided by it where positive and multiplied where negative. Then OpenAI's frequency
@@ -33,9 +41,9 @@ export function createPenalties(parameters: SamplingParameters, promptIds: reado
     apply: (scores, logSumExp) => {
       for (const id of seen) {
         const score = scores[id]
-        if (score === undefined) continue
+        if (score === undefined || !Number.isFinite(score)) continue
         const logit = score + logSumExp
-        scores[id] = (logit < 0 ? logit * repetitionPenalty : logit / repetitionPenalty) - logSumExp
+        scores[id] = comparable((logit < 0 ? logit * repetitionPenalty : logit / repetitionPenalty) - logSumExp)
       }
       for (const [id, count] of generated) {
         const score = scores[id]

@@ -59,7 +59,8 @@ function gather(
 ): void {
   const { ids, weights } = candidates
   const inverse = 1 / temperature
-  const least = Math.max(floor, best - NEGLIGIBLE_NATS * temperature)
+  // Never what is struck out: at a temperature of 1e308 even -Infinity would be within reach.
+  const least = Math.max(floor, best - NEGLIGIBLE_NATS * temperature, -Number.MAX_VALUE)
   let count = 0
   let total = 0
   for (let id = 0; id < values.length; id++) {
