@@ -203,6 +203,14 @@ describe('a client that does not read', () => {
     expect(lazy.events.some(({ type }) => type === 'done')).toBe(false)
   })
 
+  // 20,000 prompt tokens with their log-probabilities are more than the whole buffer, and one event.
+  it('is not cut off for one event that alone is larger than the buffer', async () => {
+    await start({ runBufferBytes: 16 * 1024, pad: 'x'.repeat(2_000) })
+    const client = await run({ inputs: 'a'.repeat(10), maxNewTokens: 1, prefillDetails: true })
+    expect(await client.over).toBe('complete')
+    expect(client.events.map(({ type }) => type)).toEqual(['accepted', 'prefill', 'token', 'done'])
+  })
+
   it('has a while for the rest of a run that is over, and is then cut off', async () => {
     await start({ totalTokens: 2048, runBufferBytes: 2 ** 30, pad: 'x'.repeat(2_000), manualTimers: true })
     const lazy = await run({ inputs: 'a', maxNewTokens: 400, alternatives: 32 })

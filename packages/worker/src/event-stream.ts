@@ -12,7 +12,7 @@ export interface EventStreamOptions {
 }
 
 /**
- * A run's events as lines of JSON. A reader that falls behind by more than `bufferBytes`, or leaves what is left lying for
+ * A run's events as lines of JSON. A reader that falls behind by more than `bufferBytes` and one event, or leaves what is left lying for
  * `flushMs`, is cut off: the connection is destroyed, which cancels the run, and nobody else notices. Writes never wait.
  *
  * Written straight to Node's response, not through a web stream: it tells how much is unsent, which back-pressure needs, and
@@ -22,6 +22,8 @@ export class EventStream implements EventSink {
   readonly #response: ServerResponse
   readonly #options: EventStreamOptions
   readonly #left = new AbortController()
+  /** Of the events so far. One alone may be larger than the buffer: a long prompt's tokens come as one. */
+  #largestBytes = 0
   #isOver = false
   #callOffFlush = () => {}
 
@@ -47,11 +49,12 @@ export class EventStream implements EventSink {
   send(event: RunEvent): void {
     if (this.#isOver || this.#response.destroyed) return
     const line = `${JSON.stringify(event)}\n`
+    this.#largestBytes = Math.max(this.#largestBytes, Buffer.byteLength(line))
     if (event.type === 'done' || event.type === 'error') {
       this.#isOver = true
       this.#response.end(line)
       this.#callOffFlush = this.#options.timers.after(this.#options.flushMs, () => this.#response.destroy())
     } else this.#response.write(line)
-    if (this.#response.writableLength > this.#options.bufferBytes) this.#response.destroy()
+    if (this.#response.writableLength > this.#options.bufferBytes + this.#largestBytes) this.#response.destroy()
   }
 }
