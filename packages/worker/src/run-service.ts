@@ -32,9 +32,9 @@ export interface RunServiceDeps {
   readonly createSampler: (parameters: SamplingParameters, promptIds: readonly number[]) => Sampler
   readonly createStops: (stops: readonly string[]) => StopSequences
   /** Compiles the grammar where it is not known yet. @throws ServingError `invalid_parameters` naming why it cannot be used */
-  readonly openConstraint: (grammar: Grammar) => Promise<Constraint>
+  readonly openConstraint: (grammar: Grammar, signal: AbortSignal) => Promise<Constraint>
   /** Renders a conversation with an adapter's own template. @throws ServingError `template_error`, `overloaded` */
-  readonly renderTemplate: (conversation: RenderedConversation) => Promise<string>
+  readonly renderTemplate: (conversation: RenderedConversation, signal: AbortSignal) => Promise<string>
   /** Work space of constrained samplers, [vocab]. */
   readonly scores: Float32Array
   /** Tokens that the model knows. */
@@ -111,7 +111,7 @@ export class RunService {
     const { request, signal, arrivedAtMs } = arrived
     this.#resolving += 1
     try {
-      const rendering = this.#deps.renderTemplate(conversation)
+      const rendering = this.#deps.renderTemplate(conversation, signal)
       const text = await inTime(rendering, signal, deadlineOf(request, arrivedAtMs, 'its conversation was rendered'), this.#deps)
       this.#begin({ ...arrived, request: { ...request, prompt: { kind: 'text', text, addSpecial: false } } })
     } catch (thrown) {
@@ -230,7 +230,7 @@ export class RunService {
   async #constraintOf(run: Run): Promise<Constraint | undefined> {
     const grammar = grammarOf(run)
     if (grammar === undefined) return undefined
-    const opening = this.#deps.openConstraint(grammar)
+    const opening = this.#deps.openConstraint(grammar, run.signal)
     try {
       return await inTime(opening, run.signal, deadlineOf(run.request, run.arrivedAtMs, 'its grammar was compiled'), this.#deps)
     } catch (thrown) {

@@ -94,6 +94,11 @@ describe('a grammar that cannot be used', () => {
     [{ anyOf: [{ type: 'integer', minimum: 3, maximum: 1904 }] }, /the bounds at #\/anyOf\/0 are supported only from -9 to 9/],
     [{ type: 'number', minimum: 0 }, /`minimum` at # is supported only with type integer/],
     [{ properties: { 'x"y': {} } }, /the name "x\\"y" at # has a quote/],
+    // A deep constant once was an internal error: JSON.stringify recurses.
+    [`{"const":${'['.repeat(30_000)}${']'.repeat(30_000)}}`, /JSON is nested deeper than 96 levels/],
+    // The compiler's \u{22} is a quote, JavaScript's are 22 letters.
+    [{ type: 'string', pattern: '\\u{22}' }, /`\\u\{` is not supported: write the character as/],
+    [{ type: 'string', pattern: '[\\cJ]' }, /`\\c` is not supported/],
     ['{', /the schema is not JSON/],
     ['false', /nothing fits `false` at #/],
   ])('%j is 422 and says why', async (schema, text) => {
@@ -105,6 +110,7 @@ describe('a grammar that cannot be used', () => {
     ['(?=a)b', /Lookahead is not supported/],
     ['(a)\\1', /Backreference is not supported/],
     ['a^b', /supported only where the whole pattern begins or ends/],
+    ['\\x22ab', /`\\x22a` is not supported/],
     ['((a{100}){100}){100}', /come to more than 20000 characters/],
   ])('%s is 422 and says why', async (pattern, text) => {
     await expect(grammars.open({ kind: 'regex', pattern })).rejects.toEqual(refused(text))
@@ -150,6 +156,21 @@ describe('threads', () => {
     for (const constraint of [first, second, fourth]) constraint.close()
     few.close()
     await expect(few.open({ kind: 'regex', pattern: 'd+' })).rejects.toMatchObject({ code: 'draining' })
+  })
+
+  test('compile nothing that nobody waits for any more', async () => {
+    const one = grammarsUnderTest({ threads: 1 })
+    const running = await one.open({ kind: 'regex', pattern: 'a+' })
+    const client = new AbortController()
+    const left = one.open({ kind: 'regex', pattern: 'b+' }, client.signal)
+    const shared = [client.signal, undefined].map((signal) => one.open({ kind: 'regex', pattern: 'c+' }, signal))
+    client.abort()
+    running.close()
+    await expect(left).rejects.toMatchObject({ code: 'client_closed' })
+    for (const constraint of await Promise.all(shared)) constraint.close()
+    const later = await one.open({ kind: 'regex', pattern: 'b+' })
+    later.close()
+    one.close()
   })
 
   test('keep only so many grammars', async () => {

@@ -76,6 +76,19 @@ describe('a template that does not end', () => {
     expect(ticks).toBeGreaterThan(5)
   })
 
+  it('holds up nobody for conversations that nobody waits for any more', async () => {
+    const from = templates({ renderMs: 300, waiting: 1 })
+    expect(await render(from, 'fine')).toBe('fine')
+    const slow = refusal(render(from, endless))
+    const client = new AbortController()
+    const left = refusal(from.render({ template: 'left', messages: [user] }, client.signal))
+    client.abort()
+    const late = refusal(from.render({ template: 'late', messages: [user] }, client.signal))
+    const next = render(from, 'next')
+    for (const gone of [left, late]) expect(await gone).toMatchObject({ code: 'client_closed' })
+    expect([await slow, await next]).toEqual([expect.objectContaining({ code: 'template_error' }), 'next'])
+  })
+
   it('is refused untried for a while, and then tried again', async () => {
     const from = templates({ renderMs: 300, refusedMs: 1_000 })
     await refusal(render(from, endless))

@@ -47,6 +47,8 @@ export class Grammars {
   readonly #compiled = new Map<string, Compiled>()
   readonly #compiling = new Map<string, Promise<Compiled>>()
   readonly #refused = new Map<string, ServingError>()
+  /** How many wait for each grammar. */
+  readonly #waiting = new Map<string, number>()
   #start: ThreadStart | undefined
   #isClosed = false
 
@@ -61,13 +63,23 @@ export class Grammars {
   }
 
   /**
+   * @param signal the client's leaving: what nobody waits for any more is not compiled
    * @returns a matcher at the beginning of a text; whoever gets it closes it
    * @throws ServingError `invalid_parameters` naming why this grammar cannot be used, always within `compileMs` of its turn
    */
-  async open(grammar: Grammar): Promise<GrammarMatcher> {
+  async open(grammar: Grammar, signal?: AbortSignal): Promise<GrammarMatcher> {
     if (this.#deps.eosTokenIds.size === 0) throw refusal('this model names no token that ends a text')
     const source = sourceOf(grammar)
     const key = JSON.stringify(source)
+    const leave = this.#wait(key, signal)
+    try {
+      return await this.#openWhenCompiled(key, source)
+    } finally {
+      leave()
+    }
+  }
+
+  async #openWhenCompiled(key: string, source: GrammarSource): Promise<GrammarMatcher> {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const found = await this.#find(key, source)
       const giveBack = await found.thread.turns.share()
@@ -93,9 +105,36 @@ export class Grammars {
     }
     const underWay = this.#compiling.get(key)
     if (underWay !== undefined) return underWay
-    const compiling = this.#compile(key, source).finally(() => this.#compiling.delete(key))
+    const compiling = this.#compile(key, source).finally(() => {
+      if (this.#compiling.get(key) === compiling) this.#compiling.delete(key)
+    })
     this.#compiling.set(key, compiling)
     return compiling
+  }
+
+  /** @returns ends the waiting, which the client's leaving does too */
+  #wait(key: string, signal: AbortSignal | undefined): () => void {
+    this.#waiting.set(key, (this.#waiting.get(key) ?? 0) + 1)
+    let isWaiting = true
+    const leave = () => {
+      if (!isWaiting) return
+      isWaiting = false
+      signal?.removeEventListener('abort', leave)
+      const others = (this.#waiting.get(key) ?? 1) - 1
+      if (others > 0) this.#waiting.set(key, others)
+      else this.#waiting.delete(key)
+    }
+    signal?.addEventListener('abort', leave, { once: true })
+    if (signal?.aborted === true) leave()
+    return leave
+  }
+
+  /** Else clients that ask and leave could keep the threads busy for hours. */
+  #requireWaiting(key: string): void {
+    if (this.#waiting.has(key)) return
+    // Whoever comes now begins anew, and does not join what has just been given up.
+    this.#compiling.delete(key)
+    throw new ServingError('client_closed', 'nobody waits for the grammar any more')
   }
 
   async #compile(key: string, source: GrammarSource): Promise<Compiled> {
@@ -105,6 +144,7 @@ export class Grammars {
       try {
         // It may have ended over another grammar while this one waited.
         if (thread.ended !== undefined) continue
+        this.#requireWaiting(key)
         const compiled = { thread, grammar: await thread.compile(source) }
         this.#keep(key, compiled)
         return compiled

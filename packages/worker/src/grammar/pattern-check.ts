@@ -7,6 +7,12 @@ const MOST_REPETITIONS = 20_000
 const ELEMENT = /\\(?:[xu][0-9a-fA-F]{2,4}|.)|\[\^?(?:\\.|[^\]\\])*\]|\(\?[:=!<]?|\{(\d+)(,(\d*))?\}|./gs
 
 /**
+ * Escapes, among them those that the compiler (0.1.27) reads as another character than JavaScript, by which quotes are looked for:
+ * `\u{22}` is a quote there and 22 times a u here, `\x22ab` one character there and three here.
+ */
+const ESCAPE = /\\(?:c|u\{|x[0-9a-fA-F]{3}|.)/gs
+
+/**
  * @throws ServingError `invalid_parameters` for what is no regular expression, for anchors in the middle, which the compiler would
  * leave out, and for repetitions that would be unrolled beyond measure
  */
@@ -21,6 +27,8 @@ export function requirePattern(pattern: string): void {
     const isMisplaced = (text === '^' && at > 0) || (text === '$' && at < elements.length - 1)
     if (isMisplaced) throw refusal(`\`${text}\` is supported only where the whole pattern begins or ends`)
   }
+  const unclear = Array.from(pattern.matchAll(ESCAPE), ([found]) => found).find((found) => found === '\\c' || found.length > 2)
+  if (unclear !== undefined) throw refusal(`\`${unclear}\` is not supported: write the character as \\u and four digits`)
   requireModestRepetition(elements)
 }
 

@@ -42,6 +42,8 @@ const holdsNamed = new Set(['properties', '$defs', 'definitions'])
 const lengthBounds = new Set(['minLength', 'maxLength', 'minItems', 'maxItems'])
 const valueBounds = new Set<string>(integerBounds)
 const MOST_UNROLLED = 10_000
+/** Of the schema's JSON, constants included. Each schema within another is up to two levels down. */
+const DEEPEST_JSON = 3 * limits.grammarDepth
 
 /**
  * @param schema an object, or JSON text
@@ -51,7 +53,15 @@ const MOST_UNROLLED = 10_000
 export function requireSchema(schema: string | Readonly<Record<string, unknown>>): Json {
   const text = typeof schema === 'string' ? schema : JSON.stringify(schema)
   if (Buffer.byteLength(text) > limits.grammarBytes) throw refusal(`the schema is longer than ${limits.grammarBytes} bytes`)
-  return checked(parse(text), '#', 0)
+  const json = parse(text)
+  requireShallow(json, 0)
+  return checked(json, '#', 0)
+}
+
+/** Also what is no schema, such as a constant: whatever reads it next recurses. */
+function requireShallow(json: Json, depth: number): void {
+  if (depth > DEEPEST_JSON) throw refusal(`the schema's JSON is nested deeper than ${DEEPEST_JSON} levels`)
+  if (typeof json === 'object' && json !== null) for (const one of Object.values(json)) requireShallow(one, depth + 1)
 }
 
 function parse(text: string): Json {

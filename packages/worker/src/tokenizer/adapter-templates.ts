@@ -67,18 +67,29 @@ export class AdapterTemplates {
   }
 
   /**
+   * @param signal the client's leaving: what nobody waits for any more is not rendered
    * @throws ServingError `template_error` when the template refuses the conversation, is broken, takes too long or too much memory,
    * or makes too long a text; `overloaded`
    */
-  render(conversation: RenderedConversation): Promise<string> {
+  render(conversation: RenderedConversation, signal?: AbortSignal): Promise<string> {
     return new Promise((resolve, reject) => {
       const { renderMs, waiting } = this.#bounds
       if (this.#isClosed) throw new ServingError('draining', 'the worker is stopping')
       if (this.#isRefused(conversation.template)) throw failed(`it took more than ${renderMs} ms or too much memory just now`)
       if (this.#queue.length >= waiting)
         throw new ServingError('overloaded', `${waiting} conversations wait to be rendered already`)
-      const settle = (result: string | ServingError) => (typeof result === 'string' ? resolve(result) : reject(result))
-      this.#queue.push({ conversation, settle })
+      const job: Job = {
+        conversation,
+        settle: (result) => {
+          signal?.removeEventListener('abort', leave)
+          if (typeof result === 'string') resolve(result)
+          else reject(result)
+        },
+      }
+      const leave = () => this.#drop(job)
+      signal?.addEventListener('abort', leave, { once: true })
+      this.#queue.push(job)
+      if (signal?.aborted === true) leave()
       this.#next()
     })
   }
@@ -87,6 +98,14 @@ export class AdapterTemplates {
     this.#isClosed = true
     const renderer = this.#renderer
     if (renderer !== undefined) this.#end(renderer, new ServingError('draining', 'the worker is stopping'))
+  }
+
+  /** Nothing happens to a conversation that is being rendered: it ends in time. */
+  #drop(job: Job): void {
+    const at = this.#queue.indexOf(job)
+    if (at === -1) return
+    this.#queue.splice(at, 1)
+    job.settle(new ServingError('client_closed', 'the client closed the request'))
   }
 
   #next(): void {
