@@ -153,6 +153,11 @@ describe('a worker that goes away', () => {
 })
 
 describe('time', () => {
+  test('an unused connection is kept for longer than load balancers keep it', async () => {
+    const { headers } = await under.post('/generate', { inputs: 'Hi' })
+    expect(headers['keep-alive']).toBe('timeout=75')
+  })
+
   test('a silent stream is kept open by comments', async () => {
     const quiet = await startGateway({ times: { keepAliveMs: 20 } })
     quiet.worker.script = (run) => {

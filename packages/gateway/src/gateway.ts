@@ -94,7 +94,12 @@ export function createGateway(config: GatewayConfig, deps: GatewayDeps): Gateway
   })
   const { headersMs, requestMs, checkMs } = config.readTimes ?? readTimes
   const server = createServer(
-    { headersTimeout: headersMs, requestTimeout: requestMs, connectionsCheckingInterval: checkMs },
+    {
+      headersTimeout: headersMs,
+      requestTimeout: requestMs,
+      connectionsCheckingInterval: checkMs,
+      keepAliveTimeout: limits.clientIdleMs,
+    },
     getRequestListener(app.fetch, { errorHandler: (thrown) => answerUnroutable(deps, thrown) }),
   )
   server.on('clientError', answerBrokenRequest)

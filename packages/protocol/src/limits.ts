@@ -58,6 +58,8 @@ export const limits = {
   requestDeadlineMs: 600_000,
   /** How long it waits for its adapter to arrive, unless the operator says otherwise. */
   adapterArrivalMs: 60_000,
+  /** An unused connection of a client is closed after this: later than load balancers, which take 60 s, give it up themselves. */
+  clientIdleMs: 75_000,
   /** Reading a public request's headers and body. */
   requestHeadersMs: 15_000,
   requestReadMs: 60_000,
