@@ -141,6 +141,25 @@ describe('a grammar that cannot be used', () => {
   })
 })
 
+test('a grammar that is too slow to follow is refused from then on, and is not held against texts beside it', async () => {
+  const one = grammarsUnderTest({ threads: 1, maskMs: 0 })
+  const quick = await one.open({ kind: 'regex', pattern: '[0-9]+' })
+  quick.close()
+  const slow = { kind: 'regex', pattern: '[a-z]+' } as const
+  const [first, beside] = [await one.open(slow), await one.open({ kind: 'regex', pattern: '[0-9]+' })]
+  const follow = (constraint: typeof first, text: string) => {
+    // The thread may be ahead now and then, but not always.
+    for (let tokens = 0; tokens < 1000; tokens++) {
+      constraint.mask()
+      constraint.accept(tokenizer.encode(text)[0] ?? 0)
+    }
+  }
+  expect(() => follow(first, 'a')).toThrow(refused(/takes longer than 0 ms to follow one token/))
+  expect(() => follow(beside, '1')).toThrow(expect.objectContaining({ code: 'overloaded' }))
+  await expect(one.open(slow)).rejects.toEqual(refused(/to follow one token/))
+  one.close()
+})
+
 describe('threads', () => {
   test('are shared by texts, and a new grammar takes one that nobody uses', async () => {
     const few = grammarsUnderTest({ threads: 2 })

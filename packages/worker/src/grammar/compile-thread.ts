@@ -95,8 +95,11 @@ export class CompileThread {
     this.#send({ type: 'forget', grammar })
   }
 
-  /** @param giveBack the shared turn, which the matcher has until it is closed */
-  open(grammar: number, giveBack: () => void): GrammarMatcher {
+  /**
+   * @param giveBack the shared turn, which the matcher has until it is closed
+   * @param onSlow told once when the thread had to be ended over this text
+   */
+  open(grammar: number, giveBack: () => void, onSlow: (refused: ServingError) => void): GrammarMatcher {
     const matcher = this.#nextId++
     const memory = MaskMemory.forVocabulary(this.#deps.start.spellings.length)
     this.#send({ type: 'open', matcher, grammar, shared: memory.shared })
@@ -105,7 +108,7 @@ export class CompileThread {
     return {
       mask: () => {
         assert(isOpen, 'a closed matcher is not asked')
-        this.#await(memory, turn)
+        this.#await(memory, turn, onSlow)
         if (memory.state === 'open') return memory.words
         throw new ServingError('invalid_parameters', 'the grammar allows no token of this model after the text so far: loosen it')
       },
@@ -131,13 +134,19 @@ export class CompileThread {
     this.#deps.onEnd(this)
   }
 
-  #await(memory: MaskMemory, turn: number): void {
+  #await(memory: MaskMemory, turn: number, onSlow: (refused: ServingError) => void): void {
     const { maskMs } = this.#deps
     if (memory.waitFor(turn, this.#ended === undefined ? maskMs : 0)) return
-    this.end(
-      new ServingError('invalid_parameters', `the grammar takes longer than ${maskMs} ms to follow one token: make it simpler`),
-    )
-    throw this.#ended ?? new ServingError('internal', 'the grammar thread has ended')
+    const ended = this.#ended
+    if (ended !== undefined) {
+      if (ended.code !== 'invalid_parameters') throw ended
+      // What was wrong with another text's grammar is no fault of this one.
+      throw new ServingError('overloaded', "the thread of this text's grammar had to be ended: send the request again")
+    }
+    const slow = refusal(`it takes longer than ${maskMs} ms to follow one token: make it simpler`)
+    this.end(slow)
+    onSlow(slow)
+    throw slow
   }
 
   #send(message: ToThread): void {

@@ -83,7 +83,9 @@ export class Grammars {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const found = await this.#find(key, source)
       const giveBack = await found.thread.turns.share()
-      if (found.thread.ended === undefined && this.#compiled.get(key) === found) return found.thread.open(found.grammar, giveBack)
+      if (found.thread.ended === undefined && this.#compiled.get(key) === found) {
+        return found.thread.open(found.grammar, giveBack, (error) => this.#remember(key, error))
+      }
       giveBack()
     }
     throw new ServingError('overloaded', 'the grammar was pushed out again and again before it could be used: try again later')
