@@ -87,3 +87,12 @@ test('a log line has the time, the level and the context, and nothing below its 
   log('warn', 'a\nb', { id: 'x' })
   expect(text()).toBe('1970-01-01T00:00:00.000Z warn a\\nb {"id":"x"}\n')
 })
+
+test('T08: nothing in a message ends its line or moves the cursor, so that no line is forged', () => {
+  const { output, text } = written(false)
+  const name = 'a\r\n1970-01-01T00:00:00.000Z info all is well\u001b[2K\u0085\u2028'
+  lineLogger(output, () => new Date(0), 'info')('warn', `adapter '${name}' is broken`, { adapter: name })
+  const line = text()
+  expect(line.trimEnd()).not.toMatch(/[\p{Cc}]/u)
+  expect(line).toContain('\\u000d\\n1970-01-01T00:00:00.000Z info all is well\\u001b[2K\\u0085\\u2028')
+})

@@ -156,6 +156,18 @@ describe('bodies', () => {
     expect(received.match(/HTTP\/1\.1/g)).toHaveLength(1)
   })
 
+  test.each([
+    ['broken framing', `POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n`, 400],
+    ['too long headers', `POST /v1/completions HTTP/1.1\r\nhost: x\r\nx-long: ${'a'.repeat(64 * 1024)}\r\n\r\n`, 431],
+  ])('H05, H04: %s under /v1 are answered as OpenAI does, with a request id', async (_, bytes, status) => {
+    const received = await raw((socket) => socket.write(bytes))
+    expect(received).toMatch(new RegExp(`^HTTP/1\\.1 ${status} [^]*\r\nx-request-id: id-\\d+\r\n`))
+    expect(JSON.parse(received.slice(received.indexOf('\r\n\r\n')))).toEqual({
+      error: { message: expect.any(String), type: 'invalid_request_error', code: 'invalid_request', param: null },
+      error_type: 'invalid_request',
+    })
+  })
+
   const nested = (depth: number) => '['.repeat(depth) + ']'.repeat(depth)
   const keys = (count: number) => Array.from({ length: count }, (_, n) => `"k${n}":1`).join(',')
 
@@ -227,6 +239,14 @@ describe('H06: slow clients', () => {
     expect(received).toMatch(/^HTTP\/1\.1 408 /)
     await hurried.close()
   })
+
+  test('H06: a slow body under /v1 is answered as OpenAI does', async () => {
+    const hurried = await startGateway({ readTimes: { headersMs: 100, requestMs: 200, checkMs: 50 } })
+    const bytes = `${head(['content-length: 100'], '/v1/completions')}{"prompt":`
+    const received = await raw((socket) => socket.write(bytes), undefined, hurried.url)
+    expect(received).toMatch(/^HTTP\/1\.1 408 [\s\S]*"type":"invalid_request_error"/)
+    await hurried.close()
+  })
 })
 
 describe('H14: routes and methods', () => {
@@ -238,6 +258,11 @@ describe('H14: routes and methods', () => {
     ['GET', '/generate', 405, 'POST'],
     ['PUT', '/generate_stream', 405, 'POST'],
     ['DELETE', '/', 405, 'GET, HEAD, POST'],
+    ['GET', '/embed', 405, 'POST'],
+    ['POST', '/docs', 405, 'GET, HEAD'],
+    // Who may not administer is not told what there is.
+    ['DELETE', '/admin/adapters', 404, undefined],
+    ['PUT', '/load_lora_adapter', 404, undefined],
     ['POST', '/health', 405, 'GET, HEAD'],
     ['POST', '/info', 405, 'GET, HEAD'],
   ] as const)('%s %s is %d as JSON', async (method, path, status, allow) => {

@@ -1,5 +1,4 @@
 import { createServer, type Server } from 'node:http'
-import type { Socket } from 'node:net'
 import { getRequestListener, RequestError } from '@hono/node-server'
 import { type Logger, limits, ServingError } from '@quiver/protocol'
 import type { KeySource } from './auth/guard.ts'
@@ -10,6 +9,7 @@ import { GatewayMetrics } from './metrics/gateway-metrics.ts'
 import { Permits } from './permits.ts'
 import type { AdminDeps } from './routes/admin/admin-deps.ts'
 import { createApp, type Phase } from './routes/app.ts'
+import { answerBrokenRequests } from './routes/broken-request.ts'
 import { errorResponse, logFailure } from './routes/error-response.ts'
 import type { GenerateTimes } from './routes/start-run.ts'
 import type { WorkerSource } from './worker/worker-source.ts'
@@ -102,7 +102,7 @@ export function createGateway(config: GatewayConfig, deps: GatewayDeps): Gateway
     },
     getRequestListener(app.fetch, { errorHandler: (thrown) => answerUnroutable(deps, thrown) }),
   )
-  server.on('clientError', answerBrokenRequest)
+  answerBrokenRequests(server, deps)
   return {
     listen: () => listen(server, config),
     open() {
@@ -182,19 +182,4 @@ function answerUnroutable(deps: GatewayDeps, thrown: unknown): Response {
   const requestId = deps.newId()
   logFailure(deps.log, error, requestId)
   return errorResponse(error, requestId)
-}
-
-/** What Node could not read as a request: too many headers, broken framing, a client that is too slow. */
-function answerBrokenRequest(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
-  const [status, text] =
-    error.code === 'HPE_HEADER_OVERFLOW'
-      ? ['431 Request Header Fields Too Large', 'The request has too many or too long headers']
-      : error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
-        ? ['408 Request Timeout', 'The request was not complete in time']
-        : ['400 Bad Request', 'The request is not valid HTTP']
-  const body = JSON.stringify({ error: text, error_type: 'invalid_request' })
-  socket.end(
-    `HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
-  )
 }

@@ -184,6 +184,12 @@ describe('a right key', () => {
   })
 })
 
+test('a refusal is logged under the id that its answer has', async () => {
+  const logged = lines.length
+  const { headers } = await ask('POST', '/generate')
+  expect(lines.slice(logged).join()).toContain(String(headers['x-request-id']))
+})
+
 describe("T02: another tenant's adapter", () => {
   const naming: readonly (readonly [string, (adapter: string) => object])[] = [
     ['/generate', (id) => ({ inputs: 'Hi', parameters: { adapter_id: id } })],

@@ -61,7 +61,7 @@ export function guard(deps: GuardDeps): MiddlewareHandler<GuardEnv> {
     }
     const key = keys?.identify(shown)
     if (key === undefined) {
-      log('debug', 'a request without a valid key was refused', { path: c.req.path.slice(0, 80) })
+      log('debug', 'a request without a valid key was refused', { path: c.req.path.slice(0, 80), requestId: requestIdOf(c) })
       return refuse(c, unauthenticated(), { 'www-authenticate': 'Bearer' })
     }
     if (access === undefined) return await c.notFound()
@@ -72,12 +72,22 @@ export function guard(deps: GuardDeps): MiddlewareHandler<GuardEnv> {
       return await next()
     }
     if (access !== 'key' && !key.rights.includes(access)) {
-      log('debug', 'a key without the right was refused', { keyId: key.id, tenant: key.tenant, right: access })
+      log('debug', 'a key without the right was refused', {
+        keyId: key.id,
+        tenant: key.tenant,
+        right: access,
+        requestId: requestIdOf(c),
+      })
       return refuse(c, new ServingError('missing_right', `This API key does not have the right '${access}'`), {})
     }
     c.set('caller', { tenant: key.tenant, keyId: key.id })
     return await next()
   }
+}
+
+/** The app has put one there. */
+function requestIdOf({ env }: Context<GuardEnv>): string {
+  return String(env.incoming.headers['x-request-id'])
 }
 
 function accessOf(c: Context<GuardEnv>): Access | undefined {

@@ -1,15 +1,17 @@
 /** The public route table. */
 import type { IncomingMessage } from 'node:http'
 import type { HttpBindings } from '@hono/node-server'
-import { ServingError } from '@quiver/protocol'
+import { ServingError, toServingError } from '@quiver/protocol'
 import { Hono } from 'hono'
 import { cors } from 'hono/cors'
 import { type Caller, type CallerVariables, callerLog, guard, type KeySource } from '../auth/guard.ts'
+import { routeAccess } from '../auth/route-rights.ts'
 import type { Catalogue } from '../catalogue/catalogue.ts'
 import type { AdminDeps } from './admin/admin-deps.ts'
 import { adminErrorResponse } from './admin/admin-envelope.ts'
 import { addAdminRoutes } from './admin/admin-routes.ts'
 import { addEngineRoutes } from './admin/engine-routes.ts'
+import { answerEmbed } from './embed.ts'
 import { errorResponse, logFailure } from './error-response.ts'
 import { readRequestId } from './exchange.ts'
 import { answerGenerate, type GenerateMode } from './generate.ts'
@@ -18,7 +20,7 @@ import { answerOpenai, type OpenaiDeps } from './openai/complete.ts'
 import { answerEmbeddings } from './openai/embeddings.ts'
 import { describeModel, listModels } from './openai/models.ts'
 import { openaiErrorResponse } from './openai/respond.ts'
-import { docsApp, isDocRoute } from './openapi/routes.ts'
+import { docsApp } from './openapi/routes.ts'
 import { describeServer } from './server-info.ts'
 import { answerStartup, answerTokenize } from './tokenize.ts'
 
@@ -54,10 +56,24 @@ const openaiRoutes: Readonly<Record<string, typeof answerEmbeddings>> = {
   '/v1/chat/completions': (deps, node) => answerOpenai(deps, 'chat', node),
   '/v1/embeddings': answerEmbeddings,
 }
+const classifyRoutes = ['/classify', '/classify_batch'] as const
 const healthRoutes = ['/', '/health', '/ping'] as const
 
 export function createApp(deps: AppDeps): Hono<AppEnv> {
   const app = new Hono<AppEnv>()
+  app.use(async (c, next) => {
+    // One id for whatever answers and for whatever is logged: those who come later read it where a client would have put it.
+    const { headers } = c.env.incoming
+    headers['x-request-id'] = requestIdOf(deps, c.env.incoming)
+    try {
+      await next()
+    } catch (thrown) {
+      // Hono hands nothing but an Error to onError; whatever else is thrown would pass by it.
+      throw toServingError(thrown)
+    }
+    // Answers without a body, such as those of health and of preflights, have none of their own.
+    if (!c.res.headers.has('x-request-id')) c.res.headers.set('x-request-id', requestIdOf(deps, c.env.incoming))
+  })
   app.use(cors({ origin: '*', allowMethods: ['GET', 'POST'], allowHeaders: ['content-type', 'authorization', 'x-api-key'] }))
   app.use(
     guard({ ...deps, refuse: (c, error, headers) => respond(c.req.path)(error, requestIdOf(deps, c.env.incoming), headers) }),
@@ -75,6 +91,19 @@ export function createApp(deps: AppDeps): Hono<AppEnv> {
       return openaiErrorResponse(draining(), requestIdOf(deps, incoming), { connection: 'close' })
     })
   }
+  for (const path of classifyRoutes) {
+    // LoRAX's answer for what its model cannot do. No body is needed to say so.
+    app.post(path, ({ env: { incoming } }) =>
+      errorResponse(
+        new ServingError('adapter_unavailable', 'Model does not support classification'),
+        requestIdOf(deps, incoming),
+      ),
+    )
+  }
+  app.post('/embed', ({ env: { incoming, outgoing }, var: { caller } }) => {
+    if (deps.phase() !== 'draining') return answerEmbed(depsFor(deps, caller), { incoming, outgoing })
+    return errorResponse(draining(), requestIdOf(deps, incoming), { connection: 'close' })
+  })
   app.post('/tokenize', ({ env: { incoming, outgoing }, var: { caller } }) =>
     answerTokenize(depsFor(deps, caller), { incoming, outgoing }),
   )
@@ -99,7 +128,7 @@ export function createApp(deps: AppDeps): Hono<AppEnv> {
     docsApp(deps.version, (incoming) => requestIdOf(deps, incoming)),
   )
   app.notFound((c) => {
-    const allowed = allowedMethods(c.req.path)
+    const allowed = allowedMethods(app, c.req.path)
     const [error, headers] =
       allowed.length === 0
         ? [new ServingError('not_found', 'There is no such route'), {}]
@@ -162,16 +191,14 @@ async function answerHealth(deps: AppDeps): Promise<Response> {
   return Response.json({ error: 'unhealthy', error_type: 'healthcheck' }, { status: 503 })
 }
 
-function allowedMethods(path: string): readonly string[] {
-  const gets =
-    path === '/info' ||
-    path === '/metrics' ||
-    path === '/startup' ||
-    /^\/v1\/models(\/.+)?$/.test(path) ||
-    healthRoutes.some((route) => route === path) ||
-    isDocRoute(path)
-  return [
-    ...(gets ? ['GET', 'HEAD'] : []),
-    ...(path in generateRoutes || path in openaiRoutes || path === '/tokenize' ? ['POST'] : []),
-  ]
+/** What the routes of a path are asked by. Of administration nothing is said, because who may not use it is not told that it is there. */
+function allowedMethods(app: Hono<AppEnv>, path: string): readonly string[] {
+  const isTold = (method: string, route: string) => {
+    const access = routeAccess.get(`${method} ${route}`)
+    return access !== undefined && access !== 'publisher' && access !== 'operator'
+  }
+  const isRoute = (method: string) => app.router.match(method, path)[0].some(([[, route]]) => isTold(method, route.path))
+  return ['GET', 'POST', 'PUT', 'PATCH', 'DELETE']
+    .filter(isRoute)
+    .flatMap((method) => (method === 'GET' ? ['GET', 'HEAD'] : [method]))
 }

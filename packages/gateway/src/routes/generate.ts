@@ -3,14 +3,15 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { limits, ServingError, type TokenEvent, toServingError } from '@quiver/protocol'
 import type { TimerClock } from '../clock.ts'
 import type { RequestMeter } from '../metrics/gateway-metrics.ts'
-import { adapterSource, withBearerToken } from './adapter-source.ts'
+import { withBearerToken } from './adapter-source.ts'
 import { clientStream, streamHeaders } from './client-stream.ts'
 import { errorResponse, logFailure } from './error-response.ts'
 import { openExchange } from './exchange.ts'
 import { admissionChecks, streamChecks } from './generate-checks.ts'
 import { type GenerateBody, parseGenerateBody } from './generate-schema.ts'
+import { headerContext } from './header-context.ts'
 import { readJsonBody } from './json-body.ts'
-import { commonHeaders, type HeaderContext, timingHeaders, toLoraxAnswer, toLoraxEvent } from './lorax-answer.ts'
+import { commonHeaders, timingHeaders, toLoraxAnswer, toLoraxEvent } from './lorax-answer.ts'
 import { toLoraxError } from './lorax-envelope.ts'
 import { beginRun, byLikelihood, collectRuns } from './run-fan-out.ts'
 import { withFreshSeed } from './run-request.ts'
@@ -132,26 +133,6 @@ function tryToStart(deps: GenerateDeps, generation: Generation): Run | ServingEr
     return startRun(deps, generation, streamChecks)
   } catch (error) {
     return toServingError(error)
-  }
-}
-
-function headerContext({ body, exchange }: Generation, run: Run, digest: string | undefined): HeaderContext {
-  const { adapter } = run.request
-  const found = adapter.kind === 'registered' ? adapter.digest : digest
-  return {
-    requestId: exchange.requestId,
-    modelId: run.info.model.id,
-    device: run.info.engine.device,
-    placed: exchange.placed,
-    ...(adapter.kind === 'base'
-      ? {}
-      : {
-          adapter: {
-            id: body.parameters.merged_adapters?.ids.join(',') ?? body.parameters.adapter_id ?? '',
-            source: adapterSource(body.parameters),
-            ...(found === undefined ? {} : { digest: found }),
-          },
-        }),
   }
 }
 

@@ -16,12 +16,14 @@ export interface Embedded {
  * Computes all of them, in `embeddingLanes` lanes or fewer where the house is nearly full: a request with two thousand texts takes
  * as many places among the concurrent requests as it has lanes, and is not refused because it has more texts than there are places.
  * When one fails the others are ended.
+ * @param name what the request calls its texts
  * @throws ServingError `overloaded` when there is no place at all, or the first failure, naming the text that it is about
  */
 export async function collectEmbeddings(
   deps: GenerateDeps,
   exchange: Exchange,
   requests: readonly RunRequest[],
+  name = 'input',
 ): Promise<readonly Embedded[]> {
   const results: Embedded[] = []
   const left = requests.entries()
@@ -29,7 +31,7 @@ export async function collectEmbeddings(
     try {
       for (const [at, request] of left) {
         results[at] = await embed(deps, exchange, request).catch((error: unknown) => {
-          throw named(error, requests.length === 1 ? 'input' : `input[${at}]`)
+          throw named(error, requests.length === 1 ? name : `${name}[${at}]`)
         })
       }
     } catch (error) {
@@ -73,4 +75,10 @@ function named(error: unknown, name: string): unknown {
   if (!(error instanceof ServingError) || error.code !== 'invalid_parameters' || !error.message.startsWith('`input`'))
     return error
   return new ServingError(error.code, error.message.replace('`input`', `\`${name}\``), { param: name }, { cause: error })
+}
+
+/** The numbers of an embedding as a worker sends it. */
+export function numbersOf(values: string): number[] {
+  const bytes = Buffer.from(values, 'base64')
+  return Array.from({ length: bytes.length / 4 }, (_, at) => bytes.readFloatLE(at * 4))
 }

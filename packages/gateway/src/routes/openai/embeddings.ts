@@ -11,7 +11,7 @@ import { toRunRequest } from '../run-request.ts'
 import { servedModel } from '../served-model.ts'
 import { answerHeaders } from './answer-headers.ts'
 import type { OpenaiDeps } from './complete.ts'
-import { collectEmbeddings, type Embedded } from './embedding-runs.ts'
+import { collectEmbeddings, type Embedded, numbersOf } from './embedding-runs.ts'
 import { type EmbeddingsRequest, parseEmbeddingsRequest } from './embeddings-schema.ts'
 import { adapterIdOf } from './model-name.ts'
 import { openaiErrorResponse } from './respond.ts'
@@ -117,9 +117,4 @@ function* jsonPieces(request: EmbeddingsRequest, results: readonly Embedded[], m
   }
   const total = promptTokens(results)
   yield `],"model":${JSON.stringify(model)},"usage":${JSON.stringify({ prompt_tokens: total, total_tokens: total })}}`
-}
-
-function numbersOf(values: string): number[] {
-  const bytes = Buffer.from(values, 'base64')
-  return Array.from({ length: bytes.length / 4 }, (_, at) => bytes.readFloatLE(at * 4))
 }

@@ -63,6 +63,8 @@ export const tokenizeAnswer = z.array(
   z.object({ id: count, text: z.string(), start: count, stop: count }).describe('Places are counted in characters.'),
 )
 
+export const embedAnswer = z.object({ embeddings: z.array(z.number()).describe('As many as the hidden state has.') })
+
 export const loraxError = z.object({ error: z.string(), error_type: z.string() })
 
 export const serverInfo = z.object({

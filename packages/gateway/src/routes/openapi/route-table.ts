@@ -1,6 +1,7 @@
 /** What the OpenAPI document says of each public route. A test holds it against the routes of the app. */
 import type { ErrorCode } from '@quiver/protocol'
 import type { z } from 'zod'
+import { embedSchema } from '../embed.ts'
 import { generateBodySchema } from '../generate-schema.ts'
 import { chatSchema } from '../openai/chat-schema.ts'
 import { completionSchema } from '../openai/completion-schema.ts'
@@ -9,6 +10,7 @@ import { tokenizeSchema } from '../tokenize.ts'
 import { adminBodySchemas } from './admin-answer-schemas.ts'
 import { adminRouteTable } from './admin-route-table.ts'
 import {
+  embedAnswer,
   generateAnswer,
   generateEvent,
   loraxError,
@@ -25,6 +27,8 @@ export const bodySchemas = {
   GenerateRequest: generateBodySchema,
   GenerateAnswer: generateAnswer,
   GenerateEvent: generateEvent,
+  EmbedRequest: embedSchema,
+  EmbedAnswer: embedAnswer,
   TokenizeRequest: tokenizeSchema,
   TokenizeAnswer: tokenizeAnswer,
   ServerInfo: serverInfo,
@@ -174,6 +178,25 @@ const openaiRoutes: readonly RouteDescription[] = [
 ]
 
 const otherRoutes: readonly RouteDescription[] = [
+  {
+    method: 'post',
+    path: '/embed',
+    family: 'lorax',
+    summary: 'The mean of the hidden states of a text',
+    description: 'The same numbers as `/v1/embeddings` gives.',
+    request: { body: 'EmbedRequest', example: { inputs: 'Hi', parameters: { adapter_id: 'text-to-sql' } } },
+    answers: [{ type: 'application/json', body: 'EmbedAnswer' }],
+    failures: [...bodyFailures, ...runFailures],
+  },
+  ...['/classify', '/classify_batch'].map(
+    (path): RouteDescription => ({
+      method: 'post',
+      path,
+      family: 'lorax',
+      summary: 'Refused: a model that generates does not classify',
+      failures: ['adapter_unavailable'],
+    }),
+  ),
   {
     method: 'post',
     path: '/tokenize',

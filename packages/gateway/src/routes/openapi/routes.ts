@@ -24,10 +24,6 @@ export function docsApp(version: string, requestIdOf: (incoming: IncomingMessage
   return app
 }
 
-export function isDocRoute(path: string): boolean {
-  return path === '/docs' || path === '/openapi.json' || path === '/api-doc/openapi.json'
-}
-
 function answer(body: string, headers: Record<string, string>): Response {
   return new Response(body, { headers })
 }
