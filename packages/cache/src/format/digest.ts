@@ -11,8 +11,8 @@
  * digest. The base model's name is left out too: whether an adapter fits is decided by shapes at every load.
  */
 import { createHash } from 'node:crypto'
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import { type AdapterDigest, parseAdapterDigest } from '@quiver/protocol'
+import { nextTurn } from '../turns.ts'
 import type { AdapterConfig } from './adapter-config.ts'
 
 /**

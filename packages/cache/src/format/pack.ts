@@ -1,5 +1,5 @@
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { AdapterDigest, BaseLayout } from '@quiver/protocol'
+import { nextTurn } from '../turns.ts'
 import { adapterInvalid, quoted } from './adapter-problem.ts'
 import { F16_MAX, f32Exponent, firstNotFinite, readBf16, readF16, writeF16 } from './half.ts'
 import type { PackedAdapter, PackedArray, PackedDtype } from './packed-adapter.ts'

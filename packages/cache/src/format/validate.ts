@@ -6,8 +6,9 @@
  * `base_model.model.` may be missing (some converters strip it) and `.default` may stand before `.weight` (older PEFT wrote
  * the adapter's name); two spellings of one tensor are refused as a repetition. Every other name is refused.
  */
-import { setImmediate as nextTurn } from 'node:timers/promises'
+
 import { type BaseLayout, type LinearModule, moduleParent } from '@quiver/protocol'
+import { nextTurn } from '../turns.ts'
 import type { AdapterConfig } from './adapter-config.ts'
 import { adapterInvalid, Problems, quoted } from './adapter-problem.ts'
 import { bf16Exponent, f16Exponent, f32Exponent, firstNotFinite } from './half.ts'

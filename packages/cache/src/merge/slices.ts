@@ -1,4 +1,4 @@
-import { setImmediate as nextTurn } from 'node:timers/promises'
+import { nextTurn } from '../turns.ts'
 
 /** Elements looked at before the event loop gets a turn: a quarter of a millisecond of work, several before it is compiled. */
 const ELEMENTS_PER_TURN = 25_000

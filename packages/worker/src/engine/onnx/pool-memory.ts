@@ -1,5 +1,4 @@
-import { setImmediate as nextTurn } from 'node:timers/promises'
-import type { PackedAdapter, PackedArray, PackedDtype } from '@quiver/cache'
+import { nextTurn, type PackedAdapter, type PackedArray, type PackedDtype } from '@quiver/cache'
 import { type BaseLayout, type ModuleName, ServingError, type SlotIndex } from '@quiver/protocol'
 import { type ModuleGroup, moduleGroups } from './module-groups.ts'
 
