@@ -91,8 +91,16 @@ export function schemaFor({ cwd, home }: Surroundings) {
       .string()
       .refine((text) => text === '' || /^rediss?:\/\/./.test(text), { error: 'an address such as redis://127.0.0.1:6379' }),
     dropIntervalMs: whole(0, 86_400_000),
+    workers: z
+      .string()
+      .transform((text) => text.split(',').flatMap((part) => (part.trim() === '' ? [] : [part.trim()])))
+      .refine((places) => places.every(isWorkerPlace), {
+        error: 'addresses joined by commas, such as http://10.0.0.7:8090 or dns+http://workers:8090',
+      }),
+    drainDelayMs: whole(0, 600_000),
     workerHost: filled('a host name or address'),
     workerPort: whole(0, 65535),
+    workerAddress: httpUrl,
     workerToken: z.string(),
     hubEndpoint: httpUrl,
     hubToken: z.string(),
@@ -137,8 +145,11 @@ export function defaultTexts({ home, processors }: Surroundings): Record<Exclude
     s3Region: '',
     redis: '',
     dropIntervalMs: '5000',
+    workers: '',
+    drainDelayMs: '5000',
     workerHost: '127.0.0.1',
     workerPort: '8090',
+    workerAddress: '',
     workerToken: '',
     hubEndpoint: '',
     hubToken: '',
@@ -148,6 +159,11 @@ export function defaultTexts({ home, processors }: Surroundings): Record<Exclude
 
 export function defaultStore(data: string, { cwd }: Surroundings): string {
   return pathToFileURL(path.resolve(cwd, data, 'store')).href
+}
+
+function isWorkerPlace(text: string): boolean {
+  const url = URL.parse(text.replace(/^dns\+http/, 'http'))
+  return (url?.protocol === 'http:' || url?.protocol === 'https:') && url.pathname === '/' && url.search === ''
 }
 
 function isBucketPlace(text: string): boolean {

@@ -15,8 +15,8 @@ import type { Surroundings } from './option-schema.ts'
 const EXIT_USAGE = 2
 const EXIT_FAILED = 1
 
-/** Keys of options that concern only a worker that is started by itself. */
-const workerOnly = new Set(['workerHost', 'workerPort', 'workerToken'])
+/** Keys of options that concern only gateways and workers that are started by themselves. */
+const apartOnly = new Set(['workers', 'drainDelayMs', 'workerHost', 'workerPort', 'workerAddress', 'workerToken'])
 
 /** Runs one command to its end and ends the process with its exit code. */
 export async function runProgram(args: readonly string[]): Promise<void> {
@@ -56,6 +56,11 @@ async function exitCodeOf(args: readonly string[], log: Logger): Promise<number>
       exampleFolder: fileURLToPath(new URL('../../../examples/adapters', import.meta.url)),
       isUnderNpm: surroundings.env['npm_lifecycle_event'] !== undefined,
     })
+  })
+  command('gateway', 'a gateway alone, for workers elsewhere', async ({ config, notices }) => {
+    for (const notice of notices) process.stderr.write(`${notice}\n`)
+    const { runGateway } = await import('./gateway-command.ts')
+    return runGateway(config, { stdout: process.stdout, stderr: process.stderr, log })
   })
   command('worker', 'a worker alone, for a gateway elsewhere', async ({ config }) => {
     const { runWorker } = await import('./worker-command.ts')
@@ -98,12 +103,16 @@ function addKeysCommands(program: Command, surroundings: Surroundings): void {
 function addOptions(command: Command, surroundings: Surroundings, isServe: boolean): void {
   const { config } = readConfig({}, { ...surroundings, env: {} })
   for (const key of optionKeys) {
-    if (isServe && workerOnly.has(key)) continue
+    if (isServe && apartOnly.has(key)) continue
     const names = optionNames[key]
     const value = optionText(config, key)
     const theirs = [...(names.theirs?.flags ?? []).map((flag) => `--${flag}`), ...(names.theirs?.env ?? [])]
     const more = [names.env, ...theirs, ...(value === '' || key === 'store' ? [] : [`default ${value}`])].join(', ')
-    command.option(`--${names.flag} <${names.value}>`, `${names.help} (${more})`)
+    const option = new Option(`--${names.flag} <${names.value}>`, `${names.help} (${more})`)
+    // One worker each time, or several at once.
+    if (key === 'workers')
+      option.argParser((text, before: string | undefined) => (before === undefined ? text : `${before},${text}`))
+    command.addOption(option)
     for (const flag of names.theirs?.flags ?? []) command.addOption(new Option(`--${flag} <${names.value}>`).hideHelp())
   }
   for (const { flag } of unusedNames) command.addOption(new Option(`--${flag} <value>`).hideHelp())

@@ -1,18 +1,22 @@
 /** `quiver worker`: one worker process, a child of `quiver serve` or by itself. */
 import { randomBytes, randomUUID } from 'node:crypto'
 import path from 'node:path'
+import { connectRedis, RedisRegistry, systemClock, WorkerRegistration } from '@quiver/gateway'
 import { type Logger, ServingError, type WorkerMessage } from '@quiver/protocol'
-import { cgroupMemory, createProcessRunner, createWorker, nodeTimers, type WorkerConfig } from '@quiver/worker'
+import { cgroupMemory, createProcessRunner, createWorker, nodeTimers, type Worker, type WorkerConfig } from '@quiver/worker'
 import { isLoopback } from './loopback.ts'
 import { s3Settings } from './object-store.ts'
 import type { Config } from './option-schema.ts'
 import { startFailure } from './start-failure.ts'
 import { onStopSignals } from './stop-signals.ts'
+import { addressForOthers } from './worker-address.ts'
 
 /** How long running requests may take to finish after SIGTERM. */
 const DRAIN_MS = 20_000
 /** How long a start may take to end what it has begun, such as a download by another program. */
 const CALL_OFF_MS = 300
+/** How long the first registration waits for Redis; later ones come by themselves. */
+const REDIS_PATIENCE_MS = 1_000
 
 /** Runs until told to stop; the process's exit code says how it ended. */
 export async function runWorker(config: Config, home: string, log: Logger): Promise<number> {
@@ -56,8 +60,15 @@ export async function runWorker(config: Config, home: string, log: Logger): Prom
     })
     isReady = true
     await tell({ type: 'ready', url: worker.url })
+    const registered = hasParent() ? undefined : register(config, worker, log)
     if (!hasParent()) log('info', 'the worker is ready', { url: worker.url })
     await stopped
+    if (!hasParent()) {
+      // Gateways hear it at once; what is on its way to here is served.
+      worker.leave()
+      await registered?.end()
+      await new Promise<void>((resolve) => nodeTimers.after(config.drainDelayMs, resolve))
+    }
     await Promise.race([worker.drain(), new Promise<void>((resolve) => nodeTimers.after(DRAIN_MS, resolve))])
     await worker.close()
     return 0
@@ -74,6 +85,27 @@ export async function runWorker(config: Config, home: string, log: Logger): Prom
     // The parent says it, once.
     await tell({ type: 'failed', code: error.code, message: error.message })
     return 1
+  }
+}
+
+/** Keeps the worker where gateways look, if there is such a place. @returns ends that */
+function register(config: Config, worker: Worker, log: Logger): { end(): Promise<void> } | undefined {
+  const address = addressForOthers(config.workerAddress, worker.url)
+  if (config.redis === '') return undefined
+  const clock = systemClock()
+  const redis = connectRedis(config.redis, { clock, log, random: Math.random, without: 'gateways do not find this worker there' })
+  const { model, workerId: epoch } = worker.info
+  const registration = new WorkerRegistration(
+    { address, base: model.id, epoch },
+    { registry: new RedisRegistry({ redis, log }), clock, log, onReplaced: () => worker.leave() },
+  )
+  // Connecting begins with the first question.
+  void redis.isReadyWithin(REDIS_PATIENCE_MS).then(() => registration.start())
+  return {
+    async end() {
+      await registration.end()
+      await redis.close()
+    },
   }
 }
 

@@ -65,6 +65,8 @@ export interface Gateway {
   listen(): Promise<{ readonly url: string }>
   /** Requests are served from now on; until then `/health` says no. */
   open(): void
+  /** `/health` says no and connections are not kept; requests that come all the same are served. */
+  leave(): void
   /** Takes no more requests, lets running ones finish for `graceMs`, then ends them with an error. Resolves when all are gone. */
   close(graceMs: number): Promise<void>
 }
@@ -93,6 +95,7 @@ export function createGateway(config: GatewayConfig, deps: GatewayDeps): Gateway
     },
   })
   const { headersMs, requestMs, checkMs } = config.readTimes ?? readTimes
+  const answer = getRequestListener(app.fetch, { errorHandler: (thrown) => answerUnroutable(deps, thrown) })
   const server = createServer(
     {
       headersTimeout: headersMs,
@@ -100,13 +103,20 @@ export function createGateway(config: GatewayConfig, deps: GatewayDeps): Gateway
       connectionsCheckingInterval: checkMs,
       keepAliveTimeout: limits.clientIdleMs,
     },
-    getRequestListener(app.fetch, { errorHandler: (thrown) => answerUnroutable(deps, thrown) }),
+    (incoming, outgoing) => {
+      // The client's next request goes elsewhere.
+      if (phase === 'leaving') outgoing.shouldKeepAlive = false
+      return answer(incoming, outgoing)
+    },
   )
   answerBrokenRequests(server, deps)
   return {
     listen: () => listen(server, config),
     open() {
       phase = 'open'
+    },
+    leave() {
+      phase = 'leaving'
     },
     async close(graceMs) {
       phase = 'draining'

@@ -18,6 +18,8 @@ export interface RedisDeps {
   /** 0 … 1, as `Math.random`. */
   readonly random: () => number
   readonly clock: TimerClock
+  /** What is so while it cannot be reached, for the log. */
+  readonly without?: string
 }
 
 /** A client and what is known of its connection; one line in the log whenever that changes. */
@@ -38,7 +40,10 @@ export interface RedisConnection {
  * @param url `redis://[user:password@]host[:port][/database]`, or `rediss://`
  * @example const redis = connectRedis('redis://127.0.0.1:6379', { log, random: Math.random, clock })
  */
-export function connectRedis(url: string, { log, random, clock }: RedisDeps): RedisConnection {
+export function connectRedis(
+  url: string,
+  { log, random, clock, without = 'the catalogue goes on from the store' }: RedisDeps,
+): RedisConnection {
   const client = new Redis(url, {
     commandTimeout: COMMAND_MS,
     connectTimeout: CONNECT_MS,
@@ -60,7 +65,7 @@ export function connectRedis(url: string, { log, random, clock }: RedisDeps): Re
     state = 'there'
   })
   client.on('close', () => {
-    if (state !== 'gone') log('warn', 'Redis cannot be reached: the catalogue goes on from the store', { reason })
+    if (state !== 'gone') log('warn', `Redis cannot be reached: ${without}`, { reason })
     state = 'gone'
   })
   const others: Redis[] = []

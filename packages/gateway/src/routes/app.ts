@@ -24,7 +24,8 @@ import { docsApp } from './openapi/routes.ts'
 import { describeServer } from './server-info.ts'
 import { answerStartup, answerTokenize } from './tokenize.ts'
 
-export type Phase = 'starting' | 'open' | 'draining'
+/** `leaving`: unhealthy to whoever asks, but what comes is served. */
+export type Phase = 'starting' | 'open' | 'leaving' | 'draining'
 
 export interface AppDeps extends Omit<OpenaiDeps, 'tenant' | 'catalogue'> {
   readonly phase: () => Phase

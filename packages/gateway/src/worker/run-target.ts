@@ -10,6 +10,9 @@ const CHARACTERS_PER_TOKEN = 4
 /** References whose digest is remembered. */
 const REMEMBERED = 10_000
 
+/** The base model, or an adapter that is put in, with a short prompt. */
+export const usualTarget: PlacementRequest = { bytes: USUAL_BYTES, promptTokens: 1 }
+
 /**
  * Turns runs into what is placed. A registered adapter goes by its digest. What only a worker can resolve goes by its reference, so that
  * requests for it meet, until a worker has said which digest it had.

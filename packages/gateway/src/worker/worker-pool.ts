@@ -12,18 +12,16 @@ import {
 } from '@quiver/protocol'
 import { type Placement, place } from '../placement/place.ts'
 import { placementRules } from '../placement/placement-rules.ts'
-import { BaseModels } from './base-models.ts'
+import type { PlacementRequest } from '../placement/worker-view.ts'
 import { type EjectionRules, Ejections } from './ejections.ts'
 import { mergedState } from './merged-state.ts'
 import { placedRun } from './placed-run.ts'
-import { type MemberDeps, PoolMember } from './pool-member.ts'
+import { type PoolDeps, PoolMembers } from './pool-members.ts'
 import { RetryBudget } from './retry-budget.ts'
-import { RunTargets } from './run-target.ts'
-import { Waiters } from './waiters.ts'
+import { RunTargets, usualTarget } from './run-target.ts'
 import type { WorkerClient, WorkerEndpoint } from './worker-client.ts'
+import { reportWorker, type WorkerReport } from './worker-report.ts'
 import type { PlacedRun, WorkerAdapters, WorkerSource } from './worker-source.ts'
-
-export interface PoolDeps extends Omit<MemberDeps, 'fits' | 'changed'> {}
 
 export interface PoolOptions {
   /** How long a request waits for a worker while there is none, and one has been there before. */
@@ -33,32 +31,27 @@ export interface PoolOptions {
   readonly ejections?: EjectionRules
 }
 
-/** A worker as an operator sees it. */
-export interface MemberReport {
-  readonly member: PoolMember
-  /** Gets no requests for a while because of how it answered. */
-  readonly isEjected: boolean
-}
+/** Nobody who waits without a bound waits for one change alone. */
+const LOOK_AGAIN_MS = 60_000
+const NONE: ReadonlySet<string> = new Set()
 
 export class WorkerPool implements WorkerSource {
   readonly #deps: PoolDeps
   readonly #options: PoolOptions
-  readonly #members = new Map<string, PoolMember>()
-  /** Addresses that each kind of discovery lists now; `own` are those that were added by hand. */
-  readonly #listed = new Map<string, ReadonlySet<string>>()
+  readonly #members: PoolMembers
   readonly #ejections: Ejections
   readonly #budget = new RetryBudget()
   readonly #targets = new RunTargets()
-  readonly #models: BaseModels
-  readonly #waiters: Waiters
-  #arrivals = 0
 
   constructor(deps: PoolDeps, options: PoolOptions) {
     this.#deps = deps
     this.#options = options
-    this.#ejections = new Ejections(deps.clock, options.ejections)
-    this.#models = new BaseModels(options.usualBase)
-    this.#waiters = new Waiters(deps.clock)
+    const ejections = new Ejections(deps.clock, options.ejections)
+    this.#ejections = ejections
+    this.#members = new PoolMembers(deps, options.usualBase, {
+      joined: (address) => ejections.add(address),
+      parted: (address) => ejections.remove(address),
+    })
   }
 
   /**
@@ -66,58 +59,46 @@ export class WorkerPool implements WorkerSource {
    * @throws ServingError `worker_lost` when that takes longer than `patienceMs`
    */
   async add(endpoint: WorkerEndpoint, patienceMs: number): Promise<WorkerClient> {
-    const { clock } = this.#deps
-    const member = this.#join(endpoint)
-    this.#listed.set('own', new Set([...(this.#listed.get('own') ?? []), endpoint.url]))
-    for (const untilMs = clock.nowMs() + patienceMs; ; ) {
-      if (member.client !== undefined) return member.client
-      const leftMs = untilMs - clock.nowMs()
-      if (leftMs <= 0) throw new ServingError('worker_lost', 'the worker cannot be listened to', { worker: endpoint.url })
-      await this.#waiters.since(this.#waiters.changes, leftMs)
-    }
+    return await this.#members.add(endpoint, patienceMs)
   }
 
   remove(address: string): void {
-    this.#listed.set('own', new Set([...(this.#listed.get('own') ?? [])].filter((other) => other !== address)))
-    this.#part(address)
+    this.#members.remove(address)
   }
 
-  /**
-   * What one kind of discovery lists now. A worker that is not listed any more stays for as long as it is connected: who listens to it
-   * knows better than a list whether it is there.
-   */
+  /** What one kind of discovery lists now. A worker that is not listed any more stays for as long as it is connected. */
   list(source: string, addresses: readonly string[], token: string): void {
-    this.#listed.set(source, new Set(addresses))
-    for (const url of addresses) this.#join({ url, token })
-    this.#dropUnlisted()
+    this.#members.list(source, addresses, token)
+  }
+
+  /** Resolves when the first worker has said what it is. */
+  async whenKnown(): Promise<void> {
+    const { waiters } = this.#members
+    while (this.info === undefined) await waiters.since(waiters.changes, LOOK_AGAIN_MS)
   }
 
   close(): void {
-    for (const address of [...this.#members.keys()]) this.#part(address)
-  }
-
-  members(): readonly MemberReport[] {
-    return Array.from(this.#members.values(), (member) => ({ member, isEjected: this.#ejections.isEjected(member.address) }))
+    this.#members.close()
   }
 
   get info(): WorkerInfo | undefined {
-    return this.#models.usual
+    return this.#members.models.usual
   }
 
   infoOf(base: string): WorkerInfo | undefined {
-    return this.#models.of(base)
+    return this.#members.models.of(base)
   }
 
   get bases(): readonly string[] {
-    return this.#models.names
+    return this.#members.models.names
   }
 
   get arrivals(): number {
-    return this.#arrivals
+    return this.#members.arrivals
   }
 
   get places(): number {
-    const infos = this.#clients().map(({ info }) => info)
+    const infos = this.#members.clients().map(({ info }) => info)
     // While one restarts, requests wait for it as for one that is there.
     const counted = infos.length > 0 || this.info === undefined ? infos : [this.info]
     return counted.reduce((sum, { limits }) => sum + limits.sequences + limits.waiting, 0)
@@ -129,12 +110,6 @@ export class WorkerPool implements WorkerSource {
 
   mayRetry(): boolean {
     return this.#budget.take()
-  }
-
-  /** What would be chosen now for an adapter, by the name that requests are placed by, and why. */
-  explain(adapter: string | undefined, base: string | undefined): Placement | undefined {
-    const size = this.#targets.of({ adapter: { kind: 'base' }, prompt: { kind: 'text', text: ' ' } })
-    return this.#choose(adapter === undefined ? size : { ...size, adapter }, base, new Set())
   }
 
   async place(request: RunRequest, signal: AbortSignal, tried: ReadonlySet<string>): Promise<PlacedRun> {
@@ -152,20 +127,31 @@ export class WorkerPool implements WorkerSource {
   }
 
   async acquire(signal: AbortSignal): Promise<WorkerClient> {
-    return await this.#untilFound(signal, this.info?.model.id, async () => {
-      const base = this.info?.model.id
-      const placement = this.#choose(
-        this.#targets.of({ adapter: { kind: 'base' }, prompt: { kind: 'text', text: ' ' } }),
-        base,
-        new Set(),
-      )
+    const base = this.info?.model.id
+    return await this.#untilFound(signal, base, async () => {
+      const placement = this.#choose(usualTarget, base, NONE)
       return placement && this.#members.get(placement.worker.id)?.client
     })
   }
 
+  explain(adapter: string | undefined, base: string | undefined): Placement | undefined {
+    return this.#choose(adapter === undefined ? usualTarget : { ...usualTarget, adapter }, base ?? this.info?.model.id, NONE)
+  }
+
+  async workers(signal: AbortSignal): Promise<readonly WorkerReport[]> {
+    return await Promise.all(
+      this.#members.all().map((member) => reportWorker(member, this.#ejections.isEjected(member.address), signal)),
+    )
+  }
+
+  async drain(id: string, signal: AbortSignal): Promise<void> {
+    const client = this.#members.clients().find(({ info }) => info.workerId === id)
+    if (client === undefined) throw new ServingError('not_found', `no worker ${JSON.stringify(id.slice(0, 80))} is there now`)
+    await client.drain(signal)
+  }
+
   async state(signal: AbortSignal): Promise<WorkerState | undefined> {
-    const states = await this.#ask((worker) => worker.state(signal))
-    return mergedState(states)
+    return mergedState(await this.#ask((worker) => worker.state(signal)))
   }
 
   async adapters(signal: AbortSignal, digest?: string): Promise<readonly WorkerAdapters[]> {
@@ -174,7 +160,7 @@ export class WorkerPool implements WorkerSource {
 
   async order(kind: AdapterOrderKind, order: AdapterOrder, signal: AbortSignal): Promise<readonly WorkerAdapters[]> {
     return await Promise.all(
-      this.#clients().map(async (worker) => ({
+      this.#members.clients().map(async (worker) => ({
         workerId: worker.info.workerId,
         ...(await worker.order(kind, order, signal)),
       })),
@@ -182,11 +168,10 @@ export class WorkerPool implements WorkerSource {
   }
 
   async isHealthy(signal: AbortSignal): Promise<boolean> {
-    const ready = this.#ready(undefined).flatMap(({ client }) => client ?? [])
-    if (ready.length === 0) return false
+    const ready = this.#members.ready(undefined).flatMap(({ client }) => client ?? [])
     // One that is well is enough; the first to say so decides.
     const answers = ready.map(async (worker) => {
-      if (!(await worker.isHealthy(signal))) throw new Error('not this one')
+      if (!(await worker.isHealthy(signal))) throw new ServingError('worker_lost', 'not this one')
     })
     return await Promise.any(answers).then(
       () => true,
@@ -194,60 +179,9 @@ export class WorkerPool implements WorkerSource {
     )
   }
 
-  #join(endpoint: WorkerEndpoint): PoolMember {
-    const known = this.#members.get(endpoint.url)
-    if (known !== undefined) return known
-    let wasConnected = false
-    const member = new PoolMember(endpoint, {
-      ...this.#deps,
-      fits: (info) => this.#models.fits(info, this.#clients()),
-      changed: () => {
-        if (member.isConnected && !wasConnected && member.client !== undefined) {
-          this.#arrivals += 1
-          if (member.state !== 'mismatched') this.#models.note(member.client.info)
-        }
-        wasConnected = member.isConnected
-        this.#waiters.wake()
-        if (!member.isConnected) this.#dropUnlisted()
-      },
-    })
-    this.#members.set(member.address, member)
-    this.#ejections.add(member.address)
-    member.start()
-    return member
-  }
-
-  #part(address: string): void {
-    this.#members.get(address)?.close()
-    this.#members.delete(address)
-    this.#ejections.remove(address)
-    this.#waiters.wake()
-  }
-
-  #dropUnlisted(): void {
-    const lists = [...this.#listed.values()]
-    for (const [address, { isConnected }] of [...this.#members]) {
-      if (!isConnected && !lists.some((list) => list.has(address))) this.#part(address)
-    }
-  }
-
-  /** Those that serve this base model, any where none is named, and are neither lost nor on their way out. */
-  #ready(base: string | undefined): readonly PoolMember[] {
-    return [...this.#members.values()].filter(
-      ({ state, client }) => state === 'ready' && (base === undefined || client?.info.model.id === base),
-    )
-  }
-
-  /** Of every worker that answers. */
-  #clients(): readonly WorkerClient[] {
-    return [...this.#members.values()].flatMap(({ state, client }) =>
-      client !== undefined && (state === 'ready' || state === 'draining') ? [client] : [],
-    )
-  }
-
-  #choose(target: ReturnType<RunTargets['of']>, base: string | undefined, tried: ReadonlySet<string>): Placement | undefined {
+  #choose(target: PlacementRequest, base: string | undefined, tried: ReadonlySet<string>): Placement | undefined {
     const seen = new Set<string>()
-    const views = this.#ready(base).flatMap(({ address, view, client }) => {
+    const views = this.#members.ready(base).flatMap(({ address, view, client }) => {
       // Two addresses may lead to one worker, which counts once.
       if (view === undefined || client === undefined || seen.has(client.info.workerId)) return []
       seen.add(client.info.workerId)
@@ -259,12 +193,12 @@ export class WorkerPool implements WorkerSource {
 
   /** Of those that have just failed, one that says it is well: a connection can break without its worker. */
   async #chooseAgain(
-    target: ReturnType<RunTargets['of']>,
+    target: PlacementRequest,
     base: string | undefined,
     tried: ReadonlySet<string>,
     signal: AbortSignal,
   ): Promise<Placement | undefined> {
-    for (const { address, client } of this.#ready(base)) {
+    for (const { address, client } of this.#members.ready(base)) {
       if (!tried.has(address) || !(await client?.isHealthy(signal))) continue
       const placement = this.#choose(target, base, new Set([...tried].filter((other) => other !== address)))
       if (placement !== undefined) return placement
@@ -275,20 +209,21 @@ export class WorkerPool implements WorkerSource {
   /** @throws ServingError `not_ready` when nothing is found in time, or the signal's reason */
   async #untilFound<T>(signal: AbortSignal, base: string | undefined, find: () => Promise<T | undefined>): Promise<T> {
     const { clock } = this.#deps
+    const { waiters } = this.#members
     const untilMs = clock.nowMs() + this.#options.patienceMs
     for (;;) {
       signal.throwIfAborted()
-      const { changes } = this.#waiters
+      const { changes } = waiters
       const found = await find()
       if (found !== undefined) return found
       const leftMs = untilMs - clock.nowMs()
       if (this.info === undefined || leftMs <= 0) throw notReady(base, this.info)
-      await this.#waiters.since(changes, leftMs, signal)
+      await waiters.since(changes, leftMs, signal)
     }
   }
 
   async #ask<T>(question: (worker: WorkerClient) => Promise<T>): Promise<readonly T[]> {
-    const answers = await Promise.allSettled(this.#clients().map(question))
+    const answers = await Promise.allSettled(this.#members.clients().map(question))
     const found = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []))
     const failed = answers.find((answer) => answer.status === 'rejected')
     if (found.length === 0 && failed !== undefined) throw failed.reason

@@ -7,8 +7,9 @@ import type {
   WorkerInfo,
   WorkerState,
 } from '@quiver/protocol'
-import type { PlacementKind } from '../placement/place.ts'
+import type { Placement, PlacementKind } from '../placement/place.ts'
 import type { WorkerClient } from './worker-client.ts'
+import type { WorkerReport } from './worker-report.ts'
 
 /** What one worker says of its adapters. */
 export interface WorkerAdapters extends AdapterPresences {
@@ -55,6 +56,16 @@ export interface WorkerSource {
    * @throws ServingError `not_ready`, or the signal's reason
    */
   place(request: RunRequest, signal: AbortSignal, tried: ReadonlySet<string>): Promise<PlacedRun>
+  /**
+   * What would be chosen now, and why; undefined when no worker takes requests.
+   * @param adapter by what requests for it are placed, a digest for those of the catalogue; absent: the base model
+   * @param base absent: the usual one
+   */
+  explain(adapter: string | undefined, base: string | undefined): Placement | undefined
+  /** Every worker that should be there, whatever its state. Never rejects for one that does not answer. */
+  workers(signal: AbortSignal): Promise<readonly WorkerReport[]>
+  /** Tells one worker to get nothing more, from any gateway. @throws ServingError `not_found`, `worker_lost`, or the signal's reason */
+  drain(id: string, signal: AbortSignal): Promise<void>
   /** Any worker that is well, for what is not a run. @throws ServingError as `place` */
   acquire(signal: AbortSignal): Promise<WorkerClient>
   /** How often a worker has become ready. */

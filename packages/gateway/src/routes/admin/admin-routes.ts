@@ -16,6 +16,7 @@ import { addQueueBoard, noticeEvent } from './drop-routes.ts'
 import { listAudit, listJobs, listProblems } from './log-routes.ts'
 import { liftAdapter, pinAdapter, prefetchAdapter, unpinAdapter } from './order-routes.ts'
 import { publishFile, publishFromSource, publishUpload } from './publish-routes.ts'
+import { drainWorker, explainPlacement, listWorkers } from './worker-routes.ts'
 
 type Method = 'GET' | 'POST' | 'PUT' | 'DELETE'
 
@@ -37,6 +38,9 @@ const adminRoutes: readonly (readonly [Method, string, AdminHandler])[] = [
   ['POST', '/admin/adapters/:name/unpin', unpinAdapter],
   ['POST', '/admin/adapters/:name/prefetch', prefetchAdapter],
   ['POST', '/admin/adapters/:name/lift', liftAdapter],
+  ['GET', '/admin/workers', listWorkers],
+  ['POST', '/admin/workers/:id/drain', drainWorker],
+  ['GET', '/admin/explain', explainPlacement],
   ['GET', '/admin/jobs', listJobs],
   ['GET', '/admin/audit', listAudit],
   ['GET', '/admin/problems', listProblems],

@@ -121,6 +121,54 @@ export const adminBodySchemas = {
   JobList: z.object({ jobs: z.array(job) }),
   AuditPage: z.object({ events: z.array(event), cursor }),
   ProblemList: z.object({ problems: z.array(z.object({ key: z.string(), reason: z.string() })) }),
+  WorkerList: z.object({
+    workers: z.array(
+      z.object({
+        id: z.string().nullable().describe('Of its process: new with every start; null before it was ever reached.'),
+        address: z.string(),
+        base: z.string().nullable().describe('Its base model.'),
+        state: z
+          .enum(['connecting', 'ready', 'draining', 'silent', 'stalled', 'mismatched', 'ejected'])
+          .describe('Only one that is ready gets requests.'),
+        running: z.int(),
+        waiting: z.int(),
+        speed: z.object({ prompt_tokens_per_second: z.int() }).nullable(),
+        slots: z
+          .array(
+            z.object({
+              slot: z.int(),
+              state: z.enum(['free', 'loading', 'resident']),
+              digest: z.string().optional(),
+              leases: z.int().optional().describe('Running sequences that compute with it.'),
+            }),
+          )
+          .nullable(),
+        ram_bytes: z.int().nullable(),
+        disk_bytes: z.int().nullable(),
+      }),
+    ),
+  }),
+  DrainedWorker: z.object({ id: z.string(), state: z.literal('draining') }),
+  PlacementExplanation: z.object({
+    adapter: z.string().optional(),
+    digest: z.string().optional(),
+    base: z.string(),
+    choice: z.object({ address: z.string(), placement: z.enum(['resident', 'ram', 'disk', 'cold', 'spill']) }),
+    candidates: z.array(
+      z.object({
+        address: z.string(),
+        presence: z.enum(['device', 'ram', 'disk', 'arriving', 'absent']),
+        predicted_ms: z.number().describe('The sum of the terms; the least is best.'),
+        terms: z.object({
+          prefill_ms: z.number().describe('Until the prompts before it and its own are computed.'),
+          place_ms: z.number().describe('Until the batch has a place.'),
+          load_ms: z.number().describe('Until the adapter is in the device, where that takes longer.'),
+          harm_ms: z.number().describe('What others lose by the adapter that makes way.'),
+        }),
+        above_load_bound: z.boolean().describe('It has more than its share and takes no newcomer by choice.'),
+      }),
+    ),
+  }),
   BucketEvent: eventSchema,
   NoticedDrops: z.object({ looking_at: z.array(z.string()).describe('Names of adapters whose folders are looked at now.') }),
   LoadAdapterRequest: loadAdapterSchema,

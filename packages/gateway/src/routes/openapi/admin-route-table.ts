@@ -206,6 +206,35 @@ const logs: readonly Described[] = [
   },
 ]
 
+const workers: readonly Described[] = [
+  {
+    method: 'get',
+    path: '/admin/workers',
+    summary: 'Lists the workers that this gateway knows',
+    description: 'A worker that does not answer within two seconds is listed without its slots and bytes.',
+    answers: [{ type: 'application/json', body: 'WorkerList' }],
+    failures: [],
+  },
+  {
+    method: 'post',
+    path: '/admin/workers/{id}/drain',
+    summary: 'Takes a worker out of service',
+    description:
+      'Every gateway stops sending it requests; what it has, and what comes until then, is finished. It is back when it is restarted.',
+    pathParameters: { id: 'The id of its process, as the list has it.' },
+    answers: [{ type: 'application/json', body: 'DrainedWorker' }],
+    failures: ['not_found', 'worker_lost'],
+  },
+  {
+    method: 'get',
+    path: '/admin/explain',
+    summary: 'Says which worker a request would go to now, and why',
+    queryParameters: { adapter: 'Name, alias or version of an adapter; without it, the base model alone.' },
+    answers: [{ type: 'application/json', body: 'PlacementExplanation' }],
+    failures: ['invalid_request', 'adapter_not_found', 'not_ready'],
+  },
+]
+
 const load = { lora_name: 'sql', lora_path: '/adapters/sql' }
 const engines = (
   [
@@ -243,6 +272,9 @@ const engines = (
 })
 
 export const adminRouteTable: readonly RouteDescription[] = [
-  ...[...publishing, ...reading, ...changing, ...ordering, ...logs].map((route) => ({ ...route, family: 'admin' as const })),
+  ...[...publishing, ...reading, ...changing, ...ordering, ...workers, ...logs].map((route) => ({
+    ...route,
+    family: 'admin' as const,
+  })),
   ...engines,
 ]
