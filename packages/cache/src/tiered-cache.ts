@@ -20,6 +20,7 @@ import { type DeviceOutlook, deviceOutlook } from './device-outlook.ts'
 import type { PackedAdapter } from './format/packed-adapter.ts'
 import { maxWeightsBytes } from './format/validate.ts'
 import { type AdapterLease, TierLease } from './lease.ts'
+import { failureInNames } from './merge/member-sources.ts'
 import type { EvictionPolicy } from './policy/eviction-policy.ts'
 import { reportPresences } from './presence-report.ts'
 import type { PresenceWatch } from './presence-watch.ts'
@@ -248,15 +249,15 @@ export class TieredCache implements AdapterCache {
     const failure = packed === undefined ? this.#quarantine.get(digest) : undefined
     if (packed !== undefined) lease.arrived(packed)
     else if (this.#closing.signal.aborted) lease.failed(shuttingDown())
-    else if (failure !== undefined) lease.failed(failure.cause)
-    else leave.flight = this.#arrivals.join(identity, (outcome) => this.#settle(lease, outcome))
+    else if (failure !== undefined) lease.failed(failureInNames(identity.recipe, failure.cause))
+    else leave.flight = this.#arrivals.join(identity, (outcome) => this.#settle(lease, identity, outcome))
     return lease
   }
 
   /** Called for all leases of a flight in one turn, so that nothing is evicted between arrival and hold. */
-  #settle(lease: TierLease, outcome: Outcome<PackedAdapter>): void {
+  #settle(lease: TierLease, identity: AdapterIdentity, outcome: Outcome<PackedAdapter>): void {
     if (outcome.ok) lease.arrived(this.#ram.holdNew(outcome.value))
-    else lease.failed(toServingError(outcome.reason))
+    else lease.failed(failureInNames(identity.recipe, toServingError(outcome.reason)))
   }
 
   #drop(digest: AdapterDigest): void {

@@ -171,6 +171,26 @@ describe('when a member cannot be had', () => {
     expect(store.gets.length).toBeGreaterThan(asked)
   })
 
+  test('T02: each who asks for the merge reads their own names in its failure, while it is tried and while it rests', async () => {
+    const { cache, register } = await cacheUnderTest()
+    const one = await register(4)
+    const missing = { name: 'acme/secret-plans', digest: digestFor('gone') }
+    const theirs = await cache.resolve(merge([one, missing, missing]))
+    // The same weights under the names of another tenant: the same digest, and the same remembered failure.
+    const ours = await cache.resolve(merge([{ ...one, name: 'globex/a' }, ...Array(2).fill({ ...missing, name: 'globex/b' })]))
+    expect(ours.digest).toBe(theirs.digest)
+    const both = [cache.lease(theirs), cache.lease(ours)].map(({ ready }) => refusal(() => ready))
+    const [first, second] = await Promise.all(both)
+    const resting = await refusal(() => cache.lease(ours).ready)
+    const text = (name: string) => `"${name}" cannot be merged: adapter ${missing.digest} is not in the store`
+    expect([first?.message, second?.message, resting.message]).toEqual([
+      text('acme/secret-plans'),
+      text('globex/b'),
+      text('globex/b'),
+    ])
+    expect(JSON.stringify([second?.context, resting.context])).not.toContain('secret')
+  })
+
   test('a member that does not fit the base model is named', async () => {
     const { cache, place, register } = await cacheUnderTest()
     await place('wrong', { config: { use_dora: true } })
