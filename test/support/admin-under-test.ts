@@ -1,8 +1,17 @@
 /** A gateway with administration, over a store in memory and a scripted worker, and how to ask it. */
 import { fetchSource } from '@quiver/cache/origin'
-import { AdapterRegistrar, type AdminDeps, Catalogue, type GatewayDeps, noJobs, PinKeeper, systemClock } from '@quiver/gateway'
+import {
+  AdapterRegistrar,
+  type AdminDeps,
+  Catalogue,
+  type GatewayConfig,
+  type GatewayDeps,
+  noJobs,
+  PinKeeper,
+  systemClock,
+} from '@quiver/gateway'
 import { nodeTimers } from '@quiver/worker'
-import { type Dispatcher, FormData, request } from 'undici'
+import { type Dispatcher, request } from 'undici'
 import { buildAdapter } from './adapter-files.ts'
 import { type Answer, type GatewayUnderTest, startGateway } from './gateway-under-test.ts'
 import { MemoryStore } from './memory-store.ts'
@@ -12,11 +21,14 @@ export interface AdminUnderTest extends GatewayUnderTest {
   readonly store: MemoryStore
   readonly catalogue: Catalogue
   readonly pins: PinKeeper
+  /** The worker goes and becomes ready again. */
+  rejoin(): Promise<void>
   /** Sends JSON, or bytes as they are; without a body none. */
   ask(method: Dispatcher.HttpMethod, path: string, body?: unknown, headers?: Record<string, string>): Promise<Answer>
 }
 
 export interface AdminOptions {
+  readonly config?: Partial<GatewayConfig>
   readonly deps?: Partial<GatewayDeps>
   readonly localRoots?: readonly string[]
   readonly hubEndpoint?: string
@@ -26,6 +38,7 @@ export interface AdminOptions {
 export const administeredAt = new Date('2026-01-02T03:04:05.000Z')
 
 export async function startAdmin({
+  config = {},
   deps = {},
   localRoots = [],
   hubEndpoint,
@@ -38,23 +51,23 @@ export async function startAdmin({
   const now = () => administeredAt
   // The gateway makes its workers; what needs them asks when it is used.
   let under: GatewayUnderTest | undefined
-  const sole = () => {
+  const started = () => {
     if (under === undefined) throw new Error('the gateway is not started yet')
-    return under.pool
+    return under
   }
   const workers = {
     get info() {
-      return sole().info
+      return started().pool.info
     },
-    infoOf: (base: string) => sole().infoOf(base),
+    infoOf: (base: string) => started().pool.infoOf(base),
     get bases() {
-      return sole().bases
+      return started().pool.bases
     },
     get arrivals() {
-      return sole().arrivals
+      return started().pool.arrivals
     },
-    adapters: (...args: Parameters<GatewayUnderTest['pool']['adapters']>) => sole().adapters(...args),
-    order: (...args: Parameters<GatewayUnderTest['pool']['order']>) => sole().order(...args),
+    adapters: (...args: Parameters<GatewayUnderTest['pool']['adapters']>) => started().pool.adapters(...args),
+    order: (...args: Parameters<GatewayUnderTest['pool']['order']>) => started().pool.order(...args),
   }
   const remote = {
     hub: hubEndpoint === undefined ? {} : { endpoint: hubEndpoint },
@@ -67,11 +80,16 @@ export async function startAdmin({
     fetchSource: (source, limits, signal) => fetchSource(source, { limits, clock, remote, localRoots, store }, signal),
   })
   const pins = new PinKeeper({ catalogue, workers, clock, log: () => {} })
-  under = await startGateway({}, { catalogue, ...deps, admin: { catalogue, store, registrar, pins, jobs } })
+  under = await startGateway(config, { catalogue, ...deps, admin: { catalogue, store, registrar, pins, jobs } })
   const { url } = under
   return {
     ...under,
     ...{ store, catalogue, pins },
+    async rejoin() {
+      const { worker, pool } = started()
+      pool.remove(worker.url)
+      await pool.add(worker, 5000)
+    },
     ask: (method, path, body, headers) => send(method, url + path, body, headers),
     async close() {
       pins.close()
@@ -86,15 +104,21 @@ async function send(
   body: unknown,
   headers: Record<string, string> = {},
 ): Promise<Answer> {
-  const isPlain = body === undefined || body instanceof Uint8Array || body instanceof FormData
-  const type: Record<string, string> = isPlain ? {} : { 'content-type': 'application/json' }
-  const response = await request(url, {
-    method,
-    headers: { ...type, ...headers },
-    ...(body === undefined ? {} : { body: isPlain ? body : JSON.stringify(body) }),
-  })
+  const sent = await encoded(body)
+  const response = await request(url, { method, headers: { ...sent?.headers, ...headers }, body: sent?.bytes ?? null })
   const text = await response.body.text()
   return { status: response.statusCode, headers: response.headers, text, json: parse(text) }
+}
+
+/** A form is written out here, with a length that is known. */
+async function encoded(
+  body: unknown,
+): Promise<{ readonly headers: Record<string, string>; readonly bytes: Uint8Array | string } | undefined> {
+  if (body === undefined) return undefined
+  if (body instanceof Uint8Array) return { headers: {}, bytes: body }
+  if (!(body instanceof FormData)) return { headers: { 'content-type': 'application/json' }, bytes: JSON.stringify(body) }
+  const form = new Response(body)
+  return { headers: { 'content-type': form.headers.get('content-type') ?? '' }, bytes: new Uint8Array(await form.arrayBuffer()) }
 }
 
 function parse(text: string): unknown {

@@ -2,7 +2,6 @@
 import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { FormData } from 'undici'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type AdminUnderTest, administeredAt, smallAdapter, startAdmin, uploadForm } from '../../support/admin-under-test.ts'
 import { firstCommit } from '../../support/hub-adapters.ts'

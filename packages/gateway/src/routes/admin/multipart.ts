@@ -122,9 +122,8 @@ class MultipartParser {
     if (end === -1) return false
     if (++this.#parts > MAX_PARTS) throw broken(`it has more than ${MAX_PARTS} parts`)
     const take = this.#sink.part(readHeaders(this.#held.toString('utf8', 0, end)))
-    // The end of the headers' line may be that of an empty part's boundary.
-    this.#drop(end + CRLF.length)
-    this.#state = { in: 'body', take: withoutFirst(CRLF.length, take) }
+    this.#drop(end + HEADERS_END.length)
+    this.#state = { in: 'body', take }
     return true
   }
 
@@ -144,16 +143,6 @@ class MultipartParser {
 
   #drop(bytes: number): void {
     this.#held = this.#held.subarray(bytes)
-  }
-}
-
-/** Passes on all but so many bytes at the beginning. */
-function withoutFirst(bytes: number, take: (bytes: Uint8Array) => void): (bytes: Uint8Array) => void {
-  let left = bytes
-  return (chunk) => {
-    const skipped = Math.min(left, chunk.length)
-    left -= skipped
-    if (chunk.length > skipped) take(chunk.subarray(skipped))
   }
 }
 
