@@ -37,6 +37,25 @@ test('--max-best-of and --max-stop-sequences bound the LoRAX routes, in the word
   })
 })
 
+test('--max-best-of 1 switches it off, in the words that LoRAX has for that', async () => {
+  under = await startGateway({ clientLimits: { bestOf: 1 } })
+  expect((await generate({ best_of: 2, do_sample: true })).json).toMatchObject({
+    error: 'Input validation error: `best_of` != 1 is not allowed for this endpoint',
+  })
+  expect((await generate({ best_of: 1 })).status).toBe(200)
+})
+
+test('--max-best-of bounds completions that compute more answers than they show, and not how many are shown', async () => {
+  under = await startGateway({ clientLimits: { bestOf: 2 } })
+  const complete = (fields: object) => under.post('/v1/completions', { model: '', prompt: 'Hi', ...fields })
+  expect((await complete({ best_of: 3 })).json).toMatchObject({
+    error: { message: '`best_of` must be > 0 and <= 2. Given: 3', param: 'best_of' },
+  })
+  expect((await complete({ best_of: 2 })).status).toBe(200)
+  expect((await complete({ n: 3, best_of: 3 })).status).toBe(200)
+  expect((await complete({ n: 3 })).status).toBe(200)
+})
+
 test('--max-stop-sequences bounds the OpenAI routes too', async () => {
   under = await startGateway({ clientLimits: { stopSequences: 1 } })
   expect((await under.post('/v1/completions', { model: '', prompt: 'Hi', stop: ['a', 'b'] })).status).toBe(422)

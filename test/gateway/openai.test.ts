@@ -401,6 +401,8 @@ describe('a completion', () => {
   })
 
   test('best_of gives the likeliest runs', async () => {
+    await under.close()
+    under = await startGateway({ clientLimits: { bestOf: 3 } })
     let runs = 0
     under.worker.script = (run) => {
       const logprob = [-3, -1, -2][runs++] ?? 0

@@ -114,7 +114,7 @@ export const optionNames: Readonly<Record<ConfigKey, OptionName>> = {
     env: 'QUIVER_MAX_BEST_OF',
     flag: 'max-best-of',
     value: 'count',
-    help: 'largest best_of of the LoRAX routes',
+    help: 'largest best_of of a request',
     theirs: { env: ['MAX_BEST_OF'], flags: [] },
   },
   maxStopSequences: {

@@ -37,7 +37,7 @@ export const admissionChecks: readonly Check[] = [
   {
     field: 'best_of',
     fails: ({ parameters }, { bestOf }) => (parameters.best_of ?? 1) > bestOf,
-    message: ({ parameters }, { bestOf }) => `\`best_of\` must be > 0 and <= ${bestOf}. Given: ${parameters.best_of}`,
+    message: ({ parameters }, { bestOf }) => bestOfRefusal(bestOf, parameters.best_of ?? 1),
   },
 ]
 
@@ -130,6 +130,13 @@ export const parameterChecks: readonly Check[] = [
       `\`truncate\` must be strictly positive and less than ${bounds.inputTokens}. Given: ${truncate}`,
   },
 ]
+
+/** LoRAX has words of their own for a server without `best_of`. */
+export function bestOfRefusal(most: number, given: number): string {
+  return most === 1
+    ? '`best_of` != 1 is not allowed for this endpoint'
+    : `\`best_of\` must be > 0 and <= ${most}. Given: ${given}`
+}
 
 /** @throws ServingError `invalid_parameters` with the text of the first check that the body fails */
 export function runChecks(checks: readonly Check[], body: GenerateBody, bounds: CheckBounds): void {

@@ -1,6 +1,6 @@
 import { type RunRequest, ServingError, type WorkerInfo } from '@quiver/protocol'
 import type { ClientLimits } from '../../client-limits.ts'
-import { parameterChecks, runChecks } from '../generate-checks.ts'
+import { bestOfRefusal, parameterChecks, runChecks } from '../generate-checks.ts'
 import { type RunContext, toRunRequest } from '../run-request.ts'
 import type { ApiPrompt, ApiRequest } from './api-request.ts'
 import { adapterIdOf } from './model-name.ts'
@@ -29,6 +29,10 @@ export function toRuns(
       `\`logit_bias\` names token ${stranger}, but the model has only ${info.model.vocabSize} tokens`,
       { param: 'logit_bias' },
     )
+  }
+  const { bestOf } = context.clientLimits
+  if (request.runs > request.choices && request.runs > bestOf) {
+    throw new ServingError('invalid_parameters', bestOfRefusal(bestOf, request.runs), { param: 'best_of' })
   }
   const source = request.parameters.adapter_source
   const isInCatalogue = source === null || source === undefined || source === '' || source.toLowerCase() === 'store'
