@@ -62,6 +62,13 @@ const TOKEN = 'hf_test_token'
 
 /** Starts a hub with these repositories; it stops with the test. */
 export async function startHub(repos: Readonly<Record<string, HubRepo>>): Promise<HubServer> {
+  const hub = await openHub(repos)
+  onTestFinished(() => hub.close())
+  return hub
+}
+
+/** The same for whoever closes it. */
+export async function openHub(repos: Readonly<Record<string, HubRepo>>): Promise<HubServer> {
   const requests: HubRequest[] = []
   const answer = async (origin: 'hub' | 'cdn', request: IncomingMessage, response: ServerResponse) => {
     const url = new URL(request.url ?? '/', 'http://localhost')
@@ -123,7 +130,6 @@ export async function startHub(repos: Readonly<Record<string, HubRepo>>): Promis
       }
     },
   }
-  onTestFinished(() => hub.close())
   return hub
 }
 

@@ -9,6 +9,8 @@ export interface OptionName {
   readonly value: string
   readonly help: string
   readonly isSecret?: true
+  /** The flag may be given several times. */
+  readonly isRepeated?: true
   /** What TGI and LoRAX call it; our own names win. */
   readonly theirs?: { readonly env: readonly string[]; readonly flags: readonly string[] }
 }
@@ -84,6 +86,7 @@ export const optionNames: Readonly<Record<ConfigKey, OptionName>> = {
     flag: 'preloaded-adapters',
     value: 'adapters',
     help: 'the same, for settings made for LoRAX',
+    isRepeated: true,
     theirs: { env: ['PRELOADED_ADAPTER_IDS'], flags: ['preloaded-adapter-ids'] },
   },
   cache: { env: 'QUIVER_CACHE', flag: 'cache', value: 'folder', help: 'where models, graphs and packed adapters are cached' },

@@ -113,9 +113,17 @@ function addOptions(command: Command, surroundings: Surroundings, isServe: boole
     if (key === 'workers')
       option.argParser((text, before: string | undefined) => (before === undefined ? text : `${before},${text}`))
     command.addOption(option)
-    for (const flag of names.theirs?.flags ?? []) command.addOption(new Option(`--${flag} <${names.value}>`).hideHelp())
+    for (const flag of names.theirs?.flags ?? []) {
+      const option = new Option(`--${flag} <${names.value}>`).hideHelp()
+      command.addOption(names.isRepeated === true ? option.argParser(joined) : option)
+    }
   }
   for (const { flag } of unusedNames) command.addOption(new Option(`--${flag} <value>`).hideHelp())
+}
+
+/** A flag that stands there twice is as one with both values. */
+function joined(value: string, before: string | undefined): string {
+  return before === undefined ? value : `${before},${value}`
 }
 
 function configText({ config, origins, givenBy, notices }: ReadConfig): string {
