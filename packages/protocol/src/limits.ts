@@ -32,6 +32,11 @@ export const limits = {
   stopSequenceCharacters: 256,
   /** `top_n_tokens` and `return_k_alternatives`. */
   alternativeTokens: 32,
+  /**
+   * Tokens and alternatives that the choices of one answer may list together where it is not streamed: all are kept until the last
+   * one came, and become some ninety bytes of JSON each. 32,768 tokens with five alternatives, or 4,096 with twenty twice.
+   */
+  answerTokens: 192 * 1024,
   /** A JSON schema's text, and how deep it may be nested. */
   grammarBytes: 64 * 1024,
   grammarDepth: 32,

@@ -7,9 +7,9 @@ import { withBearerToken } from './adapter-source.ts'
 import { clientStream, streamHeaders } from './client-stream.ts'
 import { errorResponse, logFailure } from './error-response.ts'
 import { openExchange } from './exchange.ts'
-import { admissionChecks, streamChecks } from './generate-checks.ts'
 import { type GenerateBody, parseGenerateBody } from './generate-schema.ts'
 import { headerContext } from './header-context.ts'
+import { jsonBody } from './json-answer.ts'
 import { readJsonBody } from './json-body.ts'
 import { commonHeaders, timingHeaders, toLoraxAnswer, toLoraxEvent } from './lorax-answer.ts'
 import { toLoraxError } from './lorax-envelope.ts'
@@ -70,7 +70,7 @@ function withSource(body: GenerateBody, adapter_source: string): GenerateBody {
 
 async function answerWhole(deps: GenerateDeps, generation: Measured, mode: GenerateMode): Promise<Response> {
   const { body, exchange, meter } = generation
-  const run = startRun(deps, generation, admissionChecks)
+  const run = startRun(deps, generation, 'whole')
   const others = Array.from({ length: (body.parameters.best_of ?? 1) - 1 }, () =>
     beginRun(deps, exchange, withFreshSeed(run.request, deps.drawSeed)),
   )
@@ -81,7 +81,7 @@ async function answerWhole(deps: GenerateDeps, generation: Measured, mode: Gener
   const { done, digest } = best
   const answer = toLoraxAnswer(body, best, rest)
   const totalMs = deps.clock.nowMs() - exchange.arrivedAtMs
-  return new Response(JSON.stringify(mode === 'compat' ? [answer] : answer), {
+  return new Response(await jsonBody(mode === 'compat' ? [answer] : answer), {
     headers: {
       'content-type': 'application/json',
       ...commonHeaders(body, headerContext(generation, run, digest)),
@@ -130,7 +130,7 @@ async function answerStream(deps: GenerateDeps, generation: Measured, outgoing: 
 
 function tryToStart(deps: GenerateDeps, generation: Generation): Run | ServingError {
   try {
-    return startRun(deps, generation, streamChecks)
+    return startRun(deps, generation, 'stream')
   } catch (error) {
     return toServingError(error)
   }

@@ -2,6 +2,7 @@
 import type { DoneEvent, FinishReason, RunEvent, TokenAlternative, TokenEvent, TokenLogprob } from '@quiver/protocol'
 import type { Placed } from '../worker/worker-source.ts'
 import type { GenerateBody } from './generate-schema.ts'
+import { type LongList, longList } from './json-answer.ts'
 
 type PrefillEvent = Extract<RunEvent, { type: 'prefill' }>
 
@@ -24,10 +25,10 @@ export interface LoraxDetails {
   readonly generated_tokens: number
   readonly skipped_tokens: number
   readonly seed: RawNumber | null
-  readonly prefill: readonly { readonly id: number; readonly text: string; readonly logprob: number | null }[]
-  readonly tokens: readonly LoraxToken[]
+  readonly prefill: LongList<{ readonly id: number; readonly text: string; readonly logprob: number | null }>
+  readonly tokens: LongList<LoraxToken>
   /** TGI's: the likeliest tokens at each place. */
-  readonly top_tokens?: readonly (readonly TopToken[])[]
+  readonly top_tokens?: LongList<readonly TopToken[]>
   readonly best_of_sequences?: readonly LoraxSequence[]
 }
 
@@ -86,9 +87,9 @@ export function toLoraxAnswer(body: GenerateBody, best: RunResult, others: reado
 function sequenceDetails(body: GenerateBody, { prefill, tokens, done }: RunResult) {
   return {
     seed: rawSeed(done),
-    prefill: prefill.map(({ id, text, logprob }) => ({ id, text, logprob: logprob ?? null })),
-    tokens: tokens.map((token) => toLoraxToken(body, token)),
-    ...(hasTopTokens(body) ? { top_tokens: tokens.map((token) => topTokens(body, token)) } : {}),
+    prefill: longList(prefill, ({ id, text, logprob }) => ({ id, text, logprob: logprob ?? null })),
+    tokens: longList(tokens, (token) => toLoraxToken(body, token)),
+    ...(hasTopTokens(body) ? { top_tokens: longList(tokens, (token) => topTokens(body, token)) } : {}),
   }
 }
 

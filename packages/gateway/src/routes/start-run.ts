@@ -7,8 +7,9 @@ import type { GatewayMetrics } from '../metrics/gateway-metrics.ts'
 import type { Permits } from '../permits.ts'
 import { runWithRetry } from '../worker/run-with-retry.ts'
 import type { WorkerSource } from '../worker/worker-source.ts'
+import { refuseLongAnswer } from './answer-size.ts'
 import type { Exchange } from './exchange.ts'
-import { type Check, parameterChecks, runChecks } from './generate-checks.ts'
+import { admissionChecks, parameterChecks, runChecks, streamChecks } from './generate-checks.ts'
 import type { GenerateBody } from './generate-schema.ts'
 import { toRunRequest } from './run-request.ts'
 import { servedModel } from './served-model.ts'
@@ -55,18 +56,22 @@ export interface Run {
   readonly validationMs: number
 }
 
+/** Before everything else. */
+const firstChecks = { whole: admissionChecks, stream: streamChecks }
+
 /**
  * Checks the request and begins the run. The permit is given back when `events` ends, however it ends.
  * @throws ServingError what is wrong with the request
  */
-export function startRun(deps: GenerateDeps, generation: Generation, firstChecks: readonly Check[]): Run {
+export function startRun(deps: GenerateDeps, generation: Generation, form: keyof typeof firstChecks): Run {
   const { body, seed, exchange } = generation
   const info = servedModel(deps.workers, { parameters: body.parameters, catalogue: deps.catalogue })
   const bounds = { inputTokens: info.limits.inputTokens, ...deps.clientLimits }
-  runChecks(firstChecks, body, bounds)
+  runChecks(firstChecks[form], body, bounds)
   const release = deps.permits.take(deps.workers.places)
   try {
     runChecks(parameterChecks, body, bounds)
+    if (form === 'whole') refuseLongDetails(body, info.limits.totalTokens)
     const request = toRunRequest(body, {
       requestId: exchange.requestId,
       seed,
@@ -90,6 +95,21 @@ export function startRun(deps: GenerateDeps, generation: Generation, firstChecks
     release()
     throw error
   }
+}
+
+/** Without `details` the answer is the text alone, and of alternatives that were asked for nothing is left out on the way. */
+function refuseLongDetails({ parameters }: GenerateBody, totalTokens: number): void {
+  const { top_n_tokens, return_k_alternatives } = parameters
+  const alternatives = (top_n_tokens ?? 0) + (return_k_alternatives ?? 0)
+  if (alternatives === 0 && parameters.details !== true) return
+  refuseLongAnswer({
+    tokens: { field: 'max_new_tokens', value: Math.min(parameters.max_new_tokens ?? totalTokens, totalTokens) },
+    alternatives: {
+      field: (return_k_alternatives ?? 0) > (top_n_tokens ?? 0) ? 'return_k_alternatives' : 'top_n_tokens',
+      value: alternatives,
+    },
+    runs: { field: 'best_of', value: parameters.best_of ?? 1 },
+  })
 }
 
 async function* releasing<T>(events: AsyncGenerator<T>, release: () => void): AsyncGenerator<T> {

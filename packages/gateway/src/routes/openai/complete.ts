@@ -1,5 +1,6 @@
 /** `POST /v1/completions` and `/v1/chat/completions`: from an OpenAI body to runs and back. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { type DoneEvent, limits, type RunRequest, ServingError, toServingError, type WorkerInfo } from '@quiver/protocol'
 import type { TimerClock } from '../../clock.ts'
 import type { RequestMeter } from '../../metrics/gateway-metrics.ts'
@@ -7,6 +8,7 @@ import { withBearerToken } from '../adapter-source.ts'
 import { clientStream, streamHeaders } from '../client-stream.ts'
 import { logFailure } from '../error-response.ts'
 import { type Exchange, openExchange } from '../exchange.ts'
+import { jsonBody } from '../json-answer.ts'
 import { readJsonBody } from '../json-body.ts'
 import { timingHeaders } from '../lorax-answer.ts'
 import { beginRun, byLikelihood, collectRuns, mergeRuns } from '../run-fan-out.ts'
@@ -91,17 +93,17 @@ async function answerWhole(deps: OpenaiDeps, answering: Answering): Promise<Resp
     return request.runs > request.choices ? byLikelihood(ofPrompt).slice(0, request.choices) : ofPrompt
   })
   const dones = results.map(({ done }) => done)
-  const answer = wholeAnswer(
-    request,
-    head,
-    chosen.map((result, index) => wholeChoice(request, head, index, result)),
-    usageOf(dones, request.runs),
-  )
+  const choices: object[] = []
+  for (const [index, result] of chosen.entries()) {
+    if (index > 0) await nextTurn()
+    choices.push(wholeChoice(request, head, index, result))
+  }
+  const answer = wholeAnswer(request, head, choices, usageOf(dones, request.runs))
   const slowest = dones.reduce((longest, done) =>
     done.queueMs + done.inferenceMs > longest.queueMs + longest.inferenceMs ? done : longest,
   )
   const totalMs = deps.clock.nowMs() - exchange.arrivedAtMs
-  return new Response(JSON.stringify(answer), {
+  return new Response(await jsonBody(answer), {
     headers: {
       'content-type': 'application/json',
       ...headers(answering, results[0]?.digest),

@@ -1,5 +1,6 @@
 /** Log-probabilities in OpenAI's two forms. */
 import type { TokenEvent } from '@quiver/protocol'
+import { longList } from '../json-answer.ts'
 
 interface ChatLogprob {
   readonly token: string
@@ -11,7 +12,7 @@ interface ChatLogprob {
 /** `logprobs` of a chat choice. A token that ends a character has all of its text; one before that has none. */
 export function chatLogprobs(tokens: readonly TokenEvent[], top: number): object {
   return {
-    content: tokens.map((token) => ({
+    content: longList(tokens, (token) => ({
       ...chatLogprob(token),
       top_logprobs: (token.alternatives ?? []).slice(0, top).map(chatLogprob),
     })),
@@ -42,14 +43,14 @@ export function completionLogprobs(tokens: readonly ListedToken[], top: number, 
     return start
   })
   return {
-    tokens: tokens.map(({ text }) => text),
-    token_logprobs: tokens.map(({ logprob }) => logprob ?? null),
-    top_logprobs: tokens.map(({ text, logprob, alternatives }) => {
+    tokens: longList(tokens, ({ text }) => text),
+    token_logprobs: longList(tokens, ({ logprob }) => logprob ?? null),
+    top_logprobs: longList(tokens, ({ text, logprob, alternatives }) => {
       // The prompt's tokens come without alternatives.
       if (alternatives === undefined || logprob === undefined) return null
       return Object.fromEntries([...alternatives.slice(0, top), { text, logprob }].map((known) => [known.text, known.logprob]))
     }),
-    text_offset: offsets,
+    text_offset: longList(offsets, (offset) => offset),
   }
 }
 

@@ -1,5 +1,6 @@
 import { type RunRequest, ServingError, type WorkerInfo } from '@quiver/protocol'
 import type { ClientLimits } from '../../client-limits.ts'
+import { refuseLongAnswer } from '../answer-size.ts'
 import { bestOfRefusal, parameterChecks, runChecks } from '../generate-checks.ts'
 import { type RunContext, toRunRequest } from '../run-request.ts'
 import type { ApiPrompt, ApiRequest } from './api-request.ts'
@@ -38,7 +39,7 @@ export function toRuns(
   const isInCatalogue = source === null || source === undefined || source === '' || source.toLowerCase() === 'store'
   const adapterId = adapterIdOf(request.model, { info, catalogue: context.catalogue, isInCatalogue })
   const parameters = { ...request.parameters, adapter_id: adapterId }
-  return request.prompts.flatMap((prompt) => {
+  const runs = request.prompts.flatMap((prompt) => {
     const body = { inputs: prompt.kind === 'text' ? prompt.text : '', parameters, stream: request.stream }
     runChecks(checksOf[prompt.kind], body, { inputTokens: info.limits.inputTokens, ...context.clientLimits })
     return Array.from({ length: request.runs }, (_, index) => {
@@ -53,5 +54,17 @@ export function toRuns(
         alternatives: request.logprobs ?? 0,
       }
     })
+  })
+  if (!request.stream) refuseLongLogprobs(request, info.limits.totalTokens)
+  return runs
+}
+
+/** Without log-probabilities the answer is the text alone. */
+function refuseLongLogprobs({ kind, parameters, logprobs, prompts, runs, choices }: ApiRequest, totalTokens: number): void {
+  if (logprobs === undefined) return
+  refuseLongAnswer({
+    tokens: { field: 'max_tokens', value: Math.min(parameters.max_new_tokens ?? totalTokens, totalTokens) },
+    alternatives: { field: kind === 'chat' ? 'top_logprobs' : 'logprobs', value: logprobs },
+    runs: { field: runs > choices ? 'best_of' : 'n', value: runs * prompts.length },
   })
 }
