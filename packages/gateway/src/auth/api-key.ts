@@ -59,14 +59,25 @@ export function makeKey(
   }
 }
 
+/** A key with the 32 bytes of its hash. */
+export interface KnownKey {
+  readonly key: ApiKey
+  readonly hash: Uint8Array
+}
+
+/** What `matchKey` looks through. Made once: at every request 10,000 hashes would take 16 ms to decode. */
+export function knownKeys(keys: readonly ApiKey[]): readonly KnownKey[] {
+  return keys.map((key) => ({ key, hash: Buffer.from(key.hash, 'hex') }))
+}
+
 /**
  * Finds the key that was shown. Hashes are compared, all of one length and all of them every time, so that the time taken says
  * nothing about how much of a wrong key was right.
  */
-export function matchKey(keys: readonly ApiKey[], secret: string, isEqual = timingSafeEqual): ApiKey | undefined {
+export function matchKey(keys: readonly KnownKey[], secret: string, isEqual = timingSafeEqual): ApiKey | undefined {
   const shown = sha256(secret)
   let found: ApiKey | undefined
-  for (const key of keys) if (isEqual(shown, Buffer.from(key.hash, 'hex'))) found = key
+  for (const { key, hash } of keys) if (isEqual(shown, hash)) found = key
   return found
 }
 

@@ -1,6 +1,6 @@
 import { readFileSync, statSync } from 'node:fs'
 import { type Logger, ServingError, toServingError } from '@quiver/protocol'
-import { type ApiKey, matchKey } from './api-key.ts'
+import { type ApiKey, type KnownKey, knownKeys, matchKey } from './api-key.ts'
 import { decodeKeys, readFailure } from './keys-file.ts'
 
 /**
@@ -14,7 +14,7 @@ import { decodeKeys, readFailure } from './keys-file.ts'
 export class Keyring {
   readonly #file: string
   readonly #log: Logger
-  #keys: readonly ApiKey[]
+  #keys: readonly KnownKey[]
   /** Which state of the file `#keys` is of. */
   #seen: string
 
@@ -59,9 +59,9 @@ function stateOf(file: string): string {
   return found === undefined ? 'gone' : [found.ino, found.size, found.mtimeNs, found.ctimeNs].join(' ')
 }
 
-function load(file: string): readonly ApiKey[] {
+function load(file: string): readonly KnownKey[] {
   try {
-    return decodeKeys(readFileSync(file, 'utf8'), file)
+    return knownKeys(decodeKeys(readFileSync(file, 'utf8'), file))
   } catch (error) {
     throw error instanceof ServingError ? error : readFailure(error, file)
   }
