@@ -1,5 +1,7 @@
 #include "library.h"
 
+#include <dlfcn.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -13,6 +15,14 @@ int MinorVersion(const char *version) {
   char *end = nullptr;
   const long minor = std::strtol(version + 2, &end, 10);
   return end == version + 2 ? -1 : static_cast<int>(minor);
+}
+
+// The table of functions and the domain below are the runtime's, and are kept for as long as this library is mapped. So the
+// runtime must not be unmapped by whoever loaded it, to come back at another address.
+void KeepRuntime(const ort::ApiBase &base) {
+  Dl_info runtime;
+  if (dladdr(reinterpret_cast<const void *>(base.GetApi), &runtime) == 0) return;
+  dlopen(runtime.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
 }
 
 // One domain for the life of the library: sessions refer to it, and the runtime has no hook that says when the last has gone.
@@ -41,6 +51,7 @@ ort::Status *RegisterLora(ort::SessionOptions *options, const ort::ApiBase *base
                   ort::kMaxMinor, version);
     return ort::Api(oldest).CreateStatus(ort::kFail, message);
   }
+  KeepRuntime(*base);
   ort::CustomOpDomain *domain = nullptr;
   if (ort::Status *status = TheDomain(api, op, &domain)) return status;
   return api.AddCustomOpDomain(options, domain);
