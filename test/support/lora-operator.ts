@@ -195,12 +195,21 @@ export function loraReference(lora: LoraCase, element: LoraElement): LoraReferen
   return { y, magnitude }
 }
 
-/** Rounds floats to an element type. */
+const F16_NAN = 0x7e00
+
+/** Rounds floats to an element type. What float16 does not hold becomes NaN. */
 export function narrowed(values: Float32Array<ArrayBuffer>, element: LoraElement): Weights {
   if (element === 'f32') return values
   const bits = new Uint16Array(values.length)
-  if (element === 'f16') writeF16(values, bits)
-  else for (const [i, word] of new Uint32Array(values.buffer).entries()) bits[i] = word >>> 16
+  if (element === 'f16') {
+    // It stops at the first value that float16 does not hold: NaNs stand where nothing may be read, and values after them.
+    for (let begin = 0; begin < values.length; ) {
+      const stopped = writeF16(values.subarray(begin), bits.subarray(begin))
+      if (stopped === -1) break
+      bits[begin + stopped] = F16_NAN
+      begin += stopped + 1
+    }
+  } else for (const [i, word] of new Uint32Array(values.buffer).entries()) bits[i] = word >>> 16
   return bits
 }
 
