@@ -3,7 +3,7 @@ import { Agent, request } from 'undici'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import { eventsOf, post as postAny } from '../support/gateway-under-test.ts'
-import { type GoldenCase, goldenCases } from '../support/golden.ts'
+import { type GoldenCase, goldenCases, sureTokens } from '../support/golden.ts'
 import { NEEDS_COMPILER, operatorUnderTest } from '../support/operator-under-test.ts'
 import { type QuiverServer, startQuiver } from '../support/quiver-server.ts'
 
@@ -111,9 +111,3 @@ describe.each(ways)('$dtype, adapters by $lora', ({ dtype, lora }) => {
     ])
   })
 })
-
-/** How many tokens int8 must share with fp32: those before the first choice that was a close one. */
-function sureTokens({ margin }: GoldenCase): number {
-  const close = margin.findIndex((gap) => gap < 0.25)
-  return close === -1 ? margin.length : close
-}

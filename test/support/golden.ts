@@ -20,3 +20,9 @@ export type GoldenCase = z.infer<typeof schema>['cases'][number]
 export const goldenCases: readonly GoldenCase[] = schema.parse(
   JSON.parse(readFileSync(new URL('../fixtures/golden.json', import.meta.url), 'utf8')),
 ).cases
+
+/** How many tokens int8 must share with fp32: those before the first choice that was a close one. */
+export function sureTokens({ margin }: GoldenCase): number {
+  const close = margin.findIndex((gap) => gap < 0.25)
+  return close === -1 ? margin.length : close
+}
