@@ -4,23 +4,12 @@
  */
 import koffi from 'koffi'
 import { describe, expect, test } from 'vitest'
+import { loraCheckSources, loraChecks } from '../../support/lora-checks.ts'
 import { randomSeed } from '../../support/random-seed.ts'
 import { runOnShim, type ShimBuild, shimLibrary, shimProgram } from '../../support/shim-builds.ts'
 
-const sources = ['test/kernels/cuda/lora-check.cu', 'kernels/cuda/lora.cu']
 const checkOf = async (build: ShimBuild, words: readonly string[], order: string) =>
-  runOnShim(await shimProgram(build, ...sources), words, { EMULATOR_ORDER: order })
-
-const checks = [
-  ['edges', 'is right around the edges of tiles, splits and parts'],
-  ['company', 'gives a row the same result alone and in company'],
-  ['contained', 'takes slots and ranks that do not exist for none'],
-  ['nans', 'keeps a NaN in its row, or in the rows of its adapter'],
-  ['large', 'shares out sums that half cannot hold, and is infinite beyond that'],
-  ['graph', 'can be captured in a graph'],
-  ['plan', 'plans every row once, under its slot'],
-  ['refusals', 'refuses malformed arguments with a sentence, and touches nothing'],
-] as const
+  runOnShim(await shimProgram(build, ...loraCheckSources), words, { EMULATOR_ORDER: order })
 
 describe('the kernels in any order of threads', () => {
   const seed = randomSeed('LoRA kernels on the shim')
@@ -36,7 +25,7 @@ describe('the kernels in any order of threads', () => {
     300_000,
   )
 
-  test.each(checks)('%s: %s', async (name) => {
+  test.each(loraChecks)('%s: %s', async (name) => {
     for (const order of ['forward', 'reverse', `shuffle:${seed}`]) {
       expect(await checkOf('plain', [name], order), order).toEqual({ exitCode: 0, output: 'right\n' })
     }
@@ -52,7 +41,7 @@ describe.each(['address', 'race'] as const)('the %s checker', (build) => {
     expect(exitCode).toBe(0)
   }, 300_000)
 
-  test.each(checks)('finds nothing in %s', async (name) => {
+  test.each(loraChecks)('finds nothing in %s', async (name) => {
     expect(await checkOf(build, [name], 'forward')).toEqual({ exitCode: 0, output: 'right\n' })
   })
 })
