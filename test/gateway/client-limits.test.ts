@@ -22,8 +22,13 @@ test('one run more than --max-concurrent-requests is answered 429 with Retry-Aft
     { error: 'Model is overloaded', error_type: 'overloaded' },
   ])
   expect([third.status, third.headers['retry-after']]).toEqual([429, '1'])
+  expect((await under.post('/tokenize', { inputs: 'a' })).status).toBe(429)
   end()
   expect((await first).status).toBe(200)
+  // Its place is given back each time, also when the text is refused.
+  for (const inputs of ['a', 'a', 'x'.repeat(11), 'a']) {
+    expect((await under.post('/tokenize', { inputs })).status).toBe(inputs.length > 10 ? 422 : 200)
+  }
 })
 
 test('--max-best-of and --max-stop-sequences bound the LoRAX routes, in the words of LoRAX', async () => {

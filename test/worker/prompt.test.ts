@@ -1,18 +1,20 @@
 import { expect, test } from 'vitest'
-import { promptOf } from '../../packages/worker/src/prompt.ts'
+import { promptOf as promptSlices } from '../../packages/worker/src/prompt.ts'
+import { atOnce } from '../../packages/worker/src/tokenizer/slices.ts'
 import type { Tokenizer } from '../../packages/worker/src/tokenizer/tokenizer.ts'
 
+const promptOf = (...given: Parameters<typeof promptSlices>) => atOnce(promptSlices(...given))
 const text = (of: string) => ({ kind: 'text', text: of }) as const
 
 /** One token a character, its code; at most ten characters a token would be possible. */
 function limits() {
   const encoded: string[] = []
-  const encode: Tokenizer['encode'] = (text, { addSpecial = true } = {}) => {
+  const encodeSlices: Tokenizer['encodeSlices'] = function* (text, { addSpecial = true } = {}) {
     encoded.push(text)
     return Array.from(addSpecial ? text : `#${text}`, (character) => character.charCodeAt(0))
   }
   const applyChatTemplate: Tokenizer['applyChatTemplate'] = (messages) => messages.map(({ content }) => content ?? '').join('+')
-  const tokenizer = { encode, applyChatTemplate, leastTokens: (text: string) => Math.ceil(text.length / 10) }
+  const tokenizer = { encodeSlices, applyChatTemplate, leastTokens: (text: string) => Math.ceil(text.length / 10) }
   return { encoded, limits: { tokenizer, vocabSize: 128, inputTokens: 19, totalTokens: 20 } }
 }
 
@@ -46,11 +48,11 @@ test('of a prompt that is cut only the end is made into tokens, as much of it as
 test('of a prompt whose end has few tokens more is read until there are enough', () => {
   const { limits: given } = limits()
   const lengths: number[] = []
-  const encode: Tokenizer['encode'] = (part) => {
+  const encodeSlices: Tokenizer['encodeSlices'] = function* (part) {
     lengths.push(part.length)
     return Array.from({ length: Math.ceil(part.length / 1000) }, (_, at) => at % 100)
   }
-  const tokenizer = { ...given.tokenizer, encode }
+  const tokenizer = { ...given.tokenizer, encodeSlices }
   const prompt = text('x'.repeat(300_000))
   expect(promptOf({ prompt, truncate: 10, maxNewTokens: 1 }, { ...given, tokenizer }).promptIds).toHaveLength(10)
   expect(lengths).toEqual([16_384, 65_536, 262_144])

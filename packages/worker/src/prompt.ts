@@ -1,8 +1,9 @@
 import { assertNever, type Prompt, type RunRequest, ServingError } from '@quiver/protocol'
+import type { Slices } from './tokenizer/slices.ts'
 import type { Tokenizer } from './tokenizer/tokenizer.ts'
 
 export interface PromptLimits {
-  readonly tokenizer: Pick<Tokenizer, 'encode' | 'leastTokens' | 'applyChatTemplate'>
+  readonly tokenizer: Pick<Tokenizer, 'encodeSlices' | 'leastTokens' | 'applyChatTemplate'>
   /** Tokens that the model knows; some tokenizers have more. */
   readonly vocabSize: number
   /** Longest prompt in tokens. */
@@ -13,15 +14,15 @@ export interface PromptLimits {
 
 /**
  * A request's prompt in tokens, cut to its last `truncate` ones where asked for, and how many tokens may follow: as many as
- * fit when the request does not say. The order of the checks and their texts are LoRAX's, whose clients match on them.
+ * fit when the request does not say. In slices, for long texts. The order of the checks and their texts are LoRAX's, whose clients match on them.
  * @throws ServingError `invalid_parameters`
  */
-export function promptOf(
+export function* promptOf(
   request: Pick<RunRequest, 'prompt' | 'truncate' | 'maxNewTokens'>,
   { tokenizer, vocabSize, inputTokens, totalTokens }: PromptLimits,
-): { readonly promptIds: readonly number[]; readonly maxNewTokens: number } {
+): Slices<{ readonly promptIds: readonly number[]; readonly maxNewTokens: number }> {
   const most = request.truncate === undefined ? totalTokens : Number.POSITIVE_INFINITY
-  const ids = idsOf(request.prompt, tokenizer, { most, last: request.truncate }, (least) =>
+  const ids = yield* idsOf(request.prompt, tokenizer, { most, last: request.truncate }, (least) =>
     tooMany(least, request.maxNewTokens ?? 0, totalTokens),
   )
   const promptIds = request.truncate === undefined ? ids : ids.slice(-request.truncate)
@@ -48,13 +49,13 @@ export function promptOf(
  * The tokens of a text that is to be embedded, where no token has to follow.
  * @throws ServingError `invalid_parameters`
  */
-export function embeddingPromptOf(
+export function* embeddingPromptOf(
   { prompt }: Pick<RunRequest, 'prompt'>,
   { tokenizer, vocabSize, inputTokens }: PromptLimits,
-): readonly number[] {
+): Slices<readonly number[]> {
   const refused = (why: string) => new ServingError('invalid_parameters', `\`input\` ${why}`)
   const tooLong = (given: string) => refused(`must have at most ${inputTokens} tokens. Given: ${given}`)
-  const ids = idsOf(prompt, tokenizer, { most: inputTokens }, tooLong)
+  const ids = yield* idsOf(prompt, tokenizer, { most: inputTokens }, tooLong)
   if (ids.length === 0) throw refused('has no tokens')
   if (ids.length > inputTokens) throw tooLong(String(ids.length))
   const stranger = strangerIn(ids, vocabSize)
@@ -67,18 +68,18 @@ export function embeddingPromptOf(
  * the `last` ones are wanted, not all are made.
  * @throws what `tooMany` makes of the count
  */
-function idsOf(
+function* idsOf(
   prompt: Prompt,
   tokenizer: PromptLimits['tokenizer'],
   { most, last }: { readonly most: number; readonly last?: number | undefined },
   tooMany: (given: string) => ServingError,
-): readonly number[] {
+): Slices<readonly number[]> {
   if (prompt.kind === 'tokens') return prompt.ids
   const { text, addSpecial } = textOf(prompt, tokenizer)
-  if (last !== undefined) return lastIdsOf(text, last, (part) => tokenizer.encode(part, { addSpecial }))
+  if (last !== undefined) return yield* lastIdsOf(text, last, (part) => tokenizer.encodeSlices(part, { addSpecial }))
   const least = most === Number.POSITIVE_INFINITY ? 0 : tokenizer.leastTokens(text)
   if (least > most) throw tooMany(`at least ${least}`)
-  return tokenizer.encode(text, { addSpecial })
+  return yield* tokenizer.encodeSlices(text, { addSpecial })
 }
 
 /** Characters that the end of a text is taken to have for each wanted token, and at least. */
@@ -88,14 +89,14 @@ const END_CHARACTERS_MIN = 16 * 1024
 const TOKENS_AT_CUT = 64
 
 /** At least the last `count` tokens of a text, made of its end alone where that has enough of them. */
-function lastIdsOf(text: string, count: number, encode: (part: string) => readonly number[]): readonly number[] {
+function* lastIdsOf(text: string, count: number, encode: (part: string) => Slices<number[]>): Slices<readonly number[]> {
   let length = Math.max(END_CHARACTERS_MIN, count * END_CHARACTERS_PER_TOKEN)
   for (; length < text.length; length *= 4) {
     // Well-formed again: the cut may go through a pair of surrogates.
-    const ids = encode(text.slice(-length).toWellFormed())
+    const ids = yield* encode(text.slice(-length).toWellFormed())
     if (ids.length >= count + TOKENS_AT_CUT) return ids
   }
-  return encode(text)
+  return yield* encode(text)
 }
 
 /** A token that the engine would fail on, and with it everybody's step. */

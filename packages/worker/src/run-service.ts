@@ -4,7 +4,6 @@ import {
   type Grammar,
   limits,
   type RunRequest,
-  type SamplingParameters,
   type SequenceId,
   ServingError,
   type TextToken,
@@ -12,36 +11,26 @@ import {
   toServingError,
 } from '@quiver/protocol'
 import type { BatchLoop, BatchState } from './batch-loop.ts'
-import { embeddingPromptOf, promptOf } from './prompt.ts'
+import { tokensOf, type Work, type WorkDeps, workOf } from './run-work.ts'
 import { type Constraint, constrainedSampler } from './sampling/constrained.ts'
-import type { Sampler } from './sampling/sampler.ts'
-import type { StopSequences } from './sampling/stop-sequences.ts'
 import { adapterArriving, errorEvent } from './step/apply-step.ts'
-import type { EventSink, Generation, SequenceAdapter, Task } from './step/sequence.ts'
+import type { EventSink, Generation, SequenceAdapter } from './step/sequence.ts'
 import { deadlineOf, inTime, type TimeLimit } from './time-limit.ts'
 import type { Timers } from './timers.ts'
 import type { RenderedConversation } from './tokenizer/adapter-templates.ts'
-import type { Tokenizer } from './tokenizer/tokenizer.ts'
+import { inTurns, type Slices } from './tokenizer/slices.ts'
 
-export interface RunServiceDeps {
+export interface RunServiceDeps extends WorkDeps {
   readonly loop: BatchLoop
   readonly cache: Pick<AdapterCache, 'resolve' | 'lease'>
-  readonly tokenizer: Tokenizer
   readonly clock: Clock
   readonly timers: Timers
-  readonly createSampler: (parameters: SamplingParameters, promptIds: readonly number[]) => Sampler
-  readonly createStops: (stops: readonly string[]) => StopSequences
   /** Compiles the grammar where it is not known yet. @throws ServingError `invalid_parameters` naming why it cannot be used */
   readonly openConstraint: (grammar: Grammar, signal: AbortSignal) => Promise<Constraint>
   /** Renders a conversation with an adapter's own template. @throws ServingError `template_error`, `overloaded` */
   readonly renderTemplate: (conversation: RenderedConversation, signal: AbortSignal) => Promise<string>
   /** Work space of constrained samplers, [vocab]. */
   readonly scores: Float32Array
-  /** Tokens that the model knows. */
-  readonly vocabSize: number
-  /** Longest prompt, and prompt and answer together, in tokens. */
-  readonly inputTokens: number
-  readonly totalTokens: number
   /** How long a request waits for its adapter, in milliseconds. */
   readonly arrivalMs: number
   /** Requests held beyond the running ones. */
@@ -121,9 +110,34 @@ export class RunService {
     }
   }
 
-  #begin({ request, sink, signal, arrivedAtMs }: Arrived): void {
+  #begin(arrived: Arrived): void {
+    const { request, sink } = arrived
     try {
-      const work = request.goal === 'embedding' ? this.#embedding(request) : this.#generation(request)
+      const work = workOf(request, this.#deps)
+      // A prompt of the usual length is one slice, and queued in the order in which it came.
+      const first = work.next()
+      if (first.done === true) this.#enqueue(arrived, first.value)
+      else void this.#beginInTurns(arrived, work)
+    } catch (thrown) {
+      sink.send(errorEvent(toServingError(thrown)))
+    }
+  }
+
+  async #beginInTurns(arrived: Arrived, work: Slices<Work>): Promise<void> {
+    this.#resolving += 1
+    try {
+      const { request, signal, arrivedAtMs } = arrived
+      const limit = deadlineOf(request, arrivedAtMs, 'its prompt was made into tokens')
+      this.#enqueue(arrived, await inTime(inTurns(work, signal), signal, limit, this.#deps))
+    } catch (thrown) {
+      arrived.sink.send(errorEvent(toServingError(thrown)))
+    } finally {
+      this.#resolved()
+    }
+  }
+
+  #enqueue({ request, sink, signal, arrivedAtMs }: Arrived, work: Work): void {
+    try {
       const run: Run = { request, sink, signal, ...work, arrivedAtMs, ...this.#ends(request, arrivedAtMs) }
       if (request.adapter.kind === 'base' && grammarOf(run) === undefined) this.#queue(run, { kind: 'base' })
       else void this.#queueWhenReady(run)
@@ -137,29 +151,9 @@ export class RunService {
     return { deadlineAtMs, arrivesByMs: Math.min(deadlineAtMs, arrivedAtMs + this.#deps.arrivalMs) }
   }
 
-  #embedding(request: RunRequest): Pick<Run, 'promptIds' | 'task'> {
-    return { promptIds: embeddingPromptOf(request, this.#deps), task: { kind: 'embed' } }
-  }
-
-  #generation(request: RunRequest): Pick<Run, 'promptIds' | 'task'> {
-    const { createSampler, createStops, tokenizer } = this.#deps
-    const { promptIds, maxNewTokens } = promptOf(request, this.#deps)
-    const { ignoreEos, alternatives, prefillDetails } = request
-    const sampler = createSampler(request.sampling, promptIds)
-    const [stops, text] = [createStops(request.stop), tokenizer.stream()]
-    const task = { kind: 'generate', maxNewTokens, ignoreEos, alternatives, prefillDetails, sampler, stops, text } as const
-    return { promptIds, task }
-  }
-
-  /** @throws ServingError `invalid_parameters` for a text that would hold up everybody's steps */
-  tokenize({ text, addSpecial }: TokenizeRequest): TextToken[] {
-    if (text.length > limits.tokenizeCharacters) {
-      throw new ServingError(
-        'invalid_parameters',
-        `\`inputs\` must have at most ${limits.tokenizeCharacters} characters. Given: ${text.length}`,
-      )
-    }
-    return this.#deps.tokenizer.tokenize(text, { addSpecial })
+  /** @throws ServingError `invalid_parameters` for a text that is too long */
+  tokenize(request: TokenizeRequest): Promise<TextToken[]> {
+    return tokensOf(request, this.#deps.tokenizer)
   }
 
   /** Whether nobody should send more. */
@@ -279,9 +273,7 @@ interface Arrived {
   readonly arrivedAtMs: number
 }
 
-interface Run extends Arrived {
-  readonly promptIds: readonly number[]
-  readonly task: Task
+interface Run extends Arrived, Work {
   readonly deadlineAtMs: number
   readonly arrivesByMs: number
 }

@@ -43,7 +43,7 @@ export interface WorkerService extends AdapterActions {
   leave(): void
   start(request: RunRequest, sink: EventSink, signal: AbortSignal): void
   /** @throws ServingError `invalid_parameters`; `not_ready` while starting */
-  tokenize(request: TokenizeRequest): readonly TextToken[]
+  tokenize(request: TokenizeRequest): Promise<readonly TextToken[]>
 }
 
 export interface WorkerServerOptions {
@@ -156,7 +156,7 @@ export function createApp(options: WorkerServerOptions): Hono<Env> {
   })
   app.post('/v1/tokenize', async (context) => {
     const body = await readBody(context.env.incoming, limits.runRequestBytes)
-    return context.json({ tokens: service.tokenize(parseBody(tokenizeRequestSchema, 'a tokenize request', body)) })
+    return context.json({ tokens: await service.tokenize(parseBody(tokenizeRequestSchema, 'a tokenize request', body)) })
   })
   app.get('/v1/events', (context) => {
     streamEvents(service.events(), context.env.outgoing)

@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest'
-import { allTokenizers, loadTokenizer } from './fixtures.ts'
+import { atOnce, inTurns } from '../../../packages/worker/src/tokenizer/slices.ts'
+import { allTokenizers, loadTokenizer, readFixture } from './fixtures.ts'
 
 const texts = [
   'Hello, wide  world!\n\n  indented\ttext 12345',
@@ -11,7 +12,7 @@ const texts = [
 it.each(allTokenizers)('%s: tokens stand in order, and together they cover the text', (name) => {
   const tokenizer = loadTokenizer(name)
   for (const text of texts) {
-    const tokens = tokenizer.tokenize(text, { addSpecial: false })
+    const tokens = atOnce(tokenizer.tokenizeSlices(text, { addSpecial: false }))
     expect(tokens.map(({ id }) => id)).toEqual(tokenizer.encode(text, { addSpecial: false }))
     const covered = new Set<number>()
     let before = 0
@@ -28,7 +29,7 @@ it.each(allTokenizers)('%s: tokens stand in order, and together they cover the t
 it('gives places in characters and the spelling of the vocabulary', () => {
   const tokenizer = loadTokenizer('smollm2')
   const text = 'The 𝔘 sea<|im_end|>'
-  const tokens = tokenizer.tokenize(text)
+  const tokens = atOnce(tokenizer.tokenizeSlices(text))
   expect(tokens.at(0)).toEqual({ id: tokenizer.encode('The')[0], text: 'The', start: 0, stop: 3 })
   expect(tokens.at(-1)).toEqual({ id: 2, text: '<|im_end|>', start: 9, stop: 19 })
   const characters = Array.from(text)
@@ -41,7 +42,27 @@ it('gives places in characters and the spelling of the vocabulary', () => {
 })
 
 it('puts special tokens around the text at no place of it', () => {
-  const [first, ...rest] = loadTokenizer('llama3').tokenize('ab')
+  const [first, ...rest] = atOnce(loadTokenizer('llama3').tokenizeSlices('ab'))
   expect(first).toMatchObject({ start: 0, stop: 0 })
   expect(rest.at(-1)).toMatchObject({ stop: 2 })
+})
+
+it('turns a long text into the same tokens in many short slices, with turns of the event loop between', async () => {
+  const tokenizer = loadTokenizer('smollm2')
+  const text = readFixture('mixed-text.txt').toString('utf8')
+  const whole = atOnce(tokenizer.tokenizeSlices(text))
+  let slices = 0
+  for (const work = tokenizer.encodeSlices(text); work.next().done !== true; ) slices += 1
+  expect(slices).toBeGreaterThan(text.length / 8192)
+  let turns = 0
+  let isDone = false
+  const counting = (async () => {
+    for (; !isDone; turns++) await new Promise(setImmediate)
+  })()
+  expect(await inTurns(tokenizer.tokenizeSlices(text))).toEqual(whole)
+  isDone = true
+  await counting
+  expect(turns).toBeGreaterThan(slices)
+  const left = AbortSignal.abort(new Error('left'))
+  await expect(inTurns(tokenizer.encodeSlices(text), left)).rejects.toThrow('left')
 })

@@ -4,6 +4,7 @@ import { limits, ServingError, toServingError } from '@quiver/protocol'
 import { z } from 'zod'
 import { errorResponse, logFailure } from './error-response.ts'
 import { type Exchange, openExchange } from './exchange.ts'
+import { jsonBody, longList } from './json-answer.ts'
 import { readJsonBody } from './json-body.ts'
 import { toLoraxError } from './lorax-envelope.ts'
 import { beginRun, collectRuns } from './run-fan-out.ts'
@@ -26,7 +27,7 @@ export const tokenizeSchema = z.object(
   { error: 'the body must be a JSON object' },
 )
 
-/** The tokens of a text with their places in it, counted in characters. Never rejects. */
+/** The tokens of a text with their places in it, counted in characters; takes a place among the concurrent requests. Never rejects. */
 export async function answerTokenize(deps: GenerateDeps, node: NodeExchange): Promise<Response> {
   return await answering(deps, node, errorResponse, async (exchange) => {
     const parsed = tokenizeSchema.safeParse((await readJsonBody(node.incoming, limits.requestBodyBytes)).value)
@@ -35,9 +36,17 @@ export async function answerTokenize(deps: GenerateDeps, node: NodeExchange): Pr
       throw new ServingError('invalid_parameters', path.length === 0 ? message : `\`${path.join('.')}\` ${message}`)
     }
     const { inputs, add_special_tokens: addSpecial } = parsed.data
-    const worker = await deps.workers.acquire(exchange.signal)
-    const tokens = await worker.tokenize({ text: inputs.toWellFormed(), addSpecial: addSpecial ?? true }, exchange.signal)
-    return Response.json(tokens, { headers: { 'x-request-id': exchange.requestId } })
+    if (deps.workers.info === undefined)
+      throw new ServingError('not_ready', 'The model is still being loaded: try again in a moment')
+    const release = deps.permits.take(deps.workers.places)
+    try {
+      const worker = await deps.workers.acquire(exchange.signal)
+      const tokens = await worker.tokenize({ text: inputs.toWellFormed(), addSpecial: addSpecial ?? true }, exchange.signal)
+      const headers = { 'content-type': 'application/json', 'x-request-id': exchange.requestId }
+      return new Response(await jsonBody(longList(tokens, (token) => token)), { headers })
+    } finally {
+      release()
+    }
   })
 }
 

@@ -7,6 +7,7 @@ import { createLeastTokens } from './least-tokens.ts'
 import { createNormalizer } from './normalizer.ts'
 import { readSurroundings } from './post-processor.ts'
 import { createPreTokenizer } from './pre-tokenizer.ts'
+import { atOnce, SLICE_LENGTH, type Slices } from './slices.ts'
 import { textTokens } from './text-tokens.ts'
 import { createTokenBytes } from './token-bytes.ts'
 import { createTokenStream, decodeTokens } from './token-stream.ts'
@@ -31,16 +32,17 @@ export function createTokenizer(files: TokenizerFiles, deps: TokenizerDeps): Tok
   const special = new Set(description.addedTokens.filter((token) => token.special).map(({ id }) => id))
   const specialTokens = files.kind === 'json' ? namedTokens(files.config) : namedGgufTokens(files)
   const template = createChatTemplate(files.chatTemplate, { ...deps, specialTokens })
-  const encode = createEncode(description)
+  const encodeSlices = createEncode(description)
   const { before, after } = readSurroundings(description.postProcessor)
-  const around = (ids: readonly number[]) => textTokens('', ids, tokens)
+  const around = (ids: readonly number[]) => atOnce(textTokens('', ids, tokens))
   return {
     vocabSize: tokens.vocabSize,
     eosTokenIds: eosTokenIds(files, specialTokens, description),
     specialTokens,
-    encode,
-    tokenize: (text, { addSpecial = true } = {}) => {
-      const inside = textTokens(text, encode(text, { addSpecial: false }), tokens)
+    encode: (text, options) => atOnce(encodeSlices(text, options)),
+    encodeSlices,
+    *tokenizeSlices(text, { addSpecial = true } = {}) {
+      const inside = yield* textTokens(text, yield* encodeSlices(text, { addSpecial: false }), tokens)
       return addSpecial ? [...around(before), ...inside, ...around(after)] : inside
     },
     leastTokens: createLeastTokens(description),
@@ -53,7 +55,7 @@ export function createTokenizer(files: TokenizerFiles, deps: TokenizerDeps): Tok
 }
 
 /** Added tokens as they stand, then the normaliser, then added tokens that it may have brought out, then words, then BPE. */
-function createEncode(description: TokenizerDescription): Tokenizer['encode'] {
+function createEncode(description: TokenizerDescription): Tokenizer['encodeSlices'] {
   const { addedTokens } = description
   const normalize = createNormalizer(description.normalizer)
   const asWritten = createAddedTokenSplitter(
@@ -68,18 +70,27 @@ function createEncode(description: TokenizerDescription): Tokenizer['encode'] {
   const encoder = createBytePairEncoder(description.model, preTokenizer.byteLevel ? 'bytes' : 'characters')
   const { before, after } = readSurroundings(description.postProcessor)
 
-  const encodePlain = (text: string, first: boolean, into: number[]): void => {
+  function* encodePlain(text: string, first: boolean, into: number[]): Slices<void> {
+    let length = 0
     for (const [index, segment] of asNormalized.split(normalize(text)).entries()) {
       if (typeof segment === 'number') into.push(segment)
-      else for (const piece of preTokenizer.split(segment, first && index === 0)) encoder.encode(piece, into)
+      else {
+        for (const piece of preTokenizer.split(segment, first && index === 0)) {
+          encoder.encode(piece, into)
+          length += piece.length
+          if (length < SLICE_LENGTH) continue
+          length = 0
+          yield
+        }
+      }
     }
   }
-  return (text, { addSpecial = true } = {}) => {
+  return function* (text, { addSpecial = true } = {}) {
     const ids: number[] = addSpecial ? [...before] : []
     // A lone surrogate has no UTF-8 form.
     for (const [index, segment] of asWritten.split(text.toWellFormed()).entries()) {
       if (typeof segment === 'number') ids.push(segment)
-      else encodePlain(segment, index === 0, ids)
+      else yield* encodePlain(segment, index === 0, ids)
     }
     if (addSpecial) ids.push(...after)
     return ids

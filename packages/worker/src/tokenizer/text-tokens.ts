@@ -1,5 +1,6 @@
 /** Where in a text its tokens stand. */
 import type { TextToken } from '@quiver/protocol'
+import { SLICE_LENGTH, type Slices } from './slices.ts'
 import type { TokenBytes } from './token-bytes.ts'
 
 /** How far behind the last token the next one is looked for, in bytes: white space that a special token swallowed. */
@@ -11,19 +12,22 @@ const SPACE = 0x20
  * `tokenizers`. A token without a place of its own (a space that the tokenizer put before the text) spans nothing.
  * @param ids the tokens of `text`, without those that are put around it
  */
-export function textTokens(text: string, ids: readonly number[], tokens: TokenBytes): TextToken[] {
+export function* textTokens(text: string, ids: readonly number[], tokens: TokenBytes): Slices<TextToken[]> {
   const bytes = ids.map((id) => tokens.of(id))
   const asWritten = Buffer.concat(bytes).indexOf(Buffer.from(text, 'utf8')) !== -1
-  const map = mapOf(text, asWritten ? (characters) => characters : (characters) => characters.normalize())
+  const map = yield* mapOf(text, asWritten ? (characters) => characters : (characters) => characters.normalize())
   let cursor = 0
-  return ids.map((id, index) => {
+  const placed: TextToken[] = []
+  for (const [index, id] of ids.entries()) {
+    if (index % SLICE_LENGTH === SLICE_LENGTH - 1) yield
     const found = find(map.bytes, bytes[index] ?? new Uint8Array(), cursor)
     const { start, stop } = found === undefined ? { start: cursor, stop: cursor } : found
     cursor = stop
     const first = map.characters[start] ?? map.count
     const last = stop > start ? (map.characters[stop - 1] ?? map.count) + (map.widths[stop - 1] ?? 1) : first
-    return { id, text: tokens.spelling(id), start: first, stop: last }
-  })
+    placed.push({ id, text: tokens.spelling(id), start: first, stop: last })
+  }
+  return placed
 }
 
 interface TextMap {
@@ -35,20 +39,23 @@ interface TextMap {
 }
 
 /** A character with the marks that combine with it is what normalising may change. */
-function mapOf(text: string, spell: (characters: string) => string): TextMap {
-  const clusters = text.toWellFormed().match(/\P{M}\p{M}*|\p{M}+/gu) ?? []
-  const spelled = clusters.map((cluster) => {
+function* mapOf(text: string, spell: (characters: string) => string): Slices<TextMap> {
+  const spelled: (readonly [part: string, width: number])[] = []
+  let clusters = 0
+  for (const [cluster] of text.toWellFormed().matchAll(/\P{M}\p{M}*|\p{M}+/gu)) {
     const changed = spell(cluster)
-    return changed === cluster
-      ? Array.from(cluster, (character) => [character, 1] as const)
-      : [[changed, codePoints(cluster)] as const]
-  })
-  const bytes = Buffer.from(spelled.flatMap((parts) => parts.map(([part]) => part)).join(''), 'utf8')
+    if (changed !== cluster) spelled.push([changed, codePoints(cluster)])
+    else for (const character of cluster) spelled.push([character, 1])
+    clusters += 1
+    if (clusters % SLICE_LENGTH === 0) yield
+  }
+  const bytes = Buffer.from(spelled.map(([part]) => part).join(''), 'utf8')
   const characters = new Uint32Array(bytes.length)
   const widths = new Uint8Array(bytes.length)
   let at = 0
   let count = 0
-  for (const [part, width] of spelled.flat()) {
+  for (const [index, [part, width]] of spelled.entries()) {
+    if (index % SLICE_LENGTH === SLICE_LENGTH - 1) yield
     const end = at + Buffer.byteLength(part, 'utf8')
     characters.fill(count, at, end)
     widths.fill(Math.min(255, width), at, end)

@@ -1,4 +1,5 @@
 import type { ChatMessage, TextToken } from '@quiver/protocol'
+import type { Slices } from './slices.ts'
 
 /** Text to tokens and back, for one model. */
 export interface Tokenizer {
@@ -11,8 +12,10 @@ export interface Tokenizer {
    * tokenizer does, and with `addSpecial: false` (a rendered chat template, which writes its own) not at all.
    */
   encode(text: string, options?: { readonly addSpecial?: boolean }): number[]
-  /** The same tokens with their places in the text. */
-  tokenize(text: string, options?: { readonly addSpecial?: boolean }): TextToken[]
+  /** The same, in slices. */
+  encodeSlices(text: string, options?: { readonly addSpecial?: boolean }): Slices<number[]>
+  /** The same tokens with their places in the text, in slices. */
+  tokenizeSlices(text: string, options?: { readonly addSpecial?: boolean }): Slices<TextToken[]>
   /** A quick lower bound of how many tokens `encode` gives; 0 where none is certain. */
   leastTokens(text: string): number
   /** Decodes whole tokens; special ones are left out unless asked for. */
