@@ -14,7 +14,12 @@ export interface ProgressReport {
   end(): void
 }
 
-const verbs: Readonly<Record<Progress['phase'], string>> = { download: 'Downloading', build: 'Building', convert: 'Converting', load: 'Loading' }
+const verbs: Readonly<Record<Progress['phase'], string>> = {
+  download: 'Downloading',
+  build: 'Building',
+  convert: 'Converting',
+  load: 'Loading',
+}
 
 export function progressReport(output: ReportOutput & NodeJS.WritableStream, clock: Clock): ProgressReport {
   return output.isTTY === true ? new BarReport(output) : new LineReport(output, clock)
