@@ -7,7 +7,7 @@ import { ResultFiles } from './shared/result-files.ts'
 export interface ReportPaths {
   /** bench/results */
   readonly results: string
-  /** bench/notes: one Markdown file per bench. */
+  /** bench/notes: one Markdown file per bench, and one of what is promised of GPUs. */
   readonly notes: string
   /** docs/benchmarks.md */
   readonly page: string
@@ -22,7 +22,7 @@ export async function renderReport(benches: Iterable<Bench>, paths: ReportPaths)
     if (result === undefined) continue
     pages.push({ title, description, result, notes: await readFile(path.join(paths.notes, `${name}.md`), 'utf8') })
   }
-  return benchmarksPage(pages)
+  return benchmarksPage(pages, await readFile(path.join(paths.notes, 'gpu.md'), 'utf8'))
 }
 
 export async function writeReport(benches: Iterable<Bench>, paths: ReportPaths): Promise<void> {

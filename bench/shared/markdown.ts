@@ -19,8 +19,9 @@ Every figure below is from one run on one machine, which is named with it; run \
 result in place of the one shown here. A target that is missed says MISSED, and the notes say what holds it back.
 `
 
-export function benchmarksPage(pages: readonly BenchPage[]): string {
-  return `${[INTRODUCTION, ...pages.map(pageOf)].join('\n')}`
+/** @param gpu what is to be said of GPUs, which no bench measures */
+export function benchmarksPage(pages: readonly BenchPage[], gpu: string): string {
+  return [INTRODUCTION, ...pages.map(pageOf), ['## On a GPU', '', gpu.trim(), ''].join('\n')].join('\n')
 }
 
 function pageOf({ title, description, result, notes }: BenchPage): string {

@@ -67,9 +67,10 @@ test('the kept results are of benches that exist, and no figure is told twice', 
 })
 
 test('a page shows value, target and verdict with the machine, the seed and the notes', () => {
-  const page = benchmarksPage([
-    { title: 'One engine', description: 'What it measures.', result, notes: 'Why `step.time` is slow.\n' },
-  ])
+  const page = benchmarksPage(
+    [{ title: 'One engine', description: 'What it measures.', result, notes: 'Why `step.time` is slow.\n' }],
+    'Not measured yet.\n',
+  )
   expect(page).toContain('| a step | 4.00 ms | 3.00 ms | 5.00 ms | ≤ 3.5 ms | MISSED | `step.time` |')
   expect(page).toContain('A Processor, 2 processors, 8 GB, linux x64 6.1')
   expect(page).toContain('seed 7')
@@ -77,7 +78,8 @@ test('a page shows value, target and verdict with the machine, the seed and the 
   expect(page).toContain('0.5 % of the time given to other guests')
   expect(page).toContain('Why `step.time` is slow.')
   expect(page).not.toContain('Quick')
-  expect(benchmarksPage([{ title: '', description: '', result: { ...result, quick: true }, notes: '' }])).toContain('Quick')
+  expect(page).toMatch(/\n## On a GPU\n\nNot measured yet\.\n$/)
+  expect(benchmarksPage([{ title: '', description: '', result: { ...result, quick: true }, notes: '' }], '')).toContain('Quick')
 })
 
 test('a result is read back as it was written', async () => {
