@@ -1,9 +1,9 @@
 /** Answers that list much: how much they may, and that nobody waits while they are made. */
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { limits, type RunEvent } from '@quiver/protocol'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { jsonBody, LongList, longList } from '../../packages/gateway/src/routes/json-answer.ts'
-import { type GatewayUnderTest, startGateway } from '../support/gateway-under-test.ts'
+import { type GatewayUnderTest, smallCatalogue, sqlDigest, startGateway } from '../support/gateway-under-test.ts'
 import { accepted, done, type Script, scriptedInfo } from '../support/scripted-worker.ts'
 
 const alternatives = Array.from({ length: 20 }, (_, id) => ({ id, text: `t${id}`, logprob: -1 - id, special: false }))
@@ -85,6 +85,21 @@ describe('the limit', () => {
     expect(4096 * 21).toBeLessThanOrEqual(limits.answerTokens)
     expect(scriptedInfo.limits.totalTokens * (1 + limits.alternativeTokens)).toBeLessThanOrEqual(limits.answerTokens)
   })
+})
+
+test('GET /v1/models lists ten thousand adapters in order, the base model first, and HEAD answers without them', async () => {
+  const names = Array.from({ length: 10_000 }, (_, at) => `adapter-${String(at).padStart(5, '0')}`)
+  const view = smallCatalogue.visibleTo()
+  const latest = () => view.latest('text-to-sql')
+  const under = await startGateway({}, { catalogue: { visibleTo: () => ({ ...view, names: () => names, latest }) } })
+  onTestFinished(() => under.close())
+  const response = await fetch(`${under.url}/v1/models`)
+  expect(response.headers.get('content-type')).toBe('application/json')
+  const { object, data } = (await response.json()) as { object: string; data: { id: string }[] }
+  expect([object, data.map(({ id }) => id)]).toEqual(['list', ['smollm2-135m-instruct', ...names]])
+  expect(data[1]).toMatchObject({ root: `adapter-00000@sha256:${sqlDigest}`, parent: 'smollm2-135m-instruct' })
+  const head = await fetch(`${under.url}/v1/models`, { method: 'HEAD' })
+  expect([head.status, await head.text()]).toEqual([200, ''])
 })
 
 describe('JSON in pieces', () => {

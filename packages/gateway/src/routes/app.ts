@@ -15,6 +15,7 @@ import { answerEmbed } from './embed.ts'
 import { errorResponse, logFailure } from './error-response.ts'
 import { readRequestId } from './exchange.ts'
 import { answerGenerate, type GenerateMode } from './generate.ts'
+import { jsonBody } from './json-answer.ts'
 import { answerMetrics } from './metrics.ts'
 import { answerOpenai, type OpenaiDeps } from './openai/complete.ts'
 import { answerEmbeddings } from './openai/embeddings.ts'
@@ -153,9 +154,10 @@ function addModelRoutes(app: Hono<AppEnv>, deps: AppDeps): void {
     return { info, bases: deps.workers.bases, catalogue: deps.catalogue.visibleTo(caller.tenant), startedAt }
   }
   const headers = (incoming: IncomingMessage) => ({ 'x-request-id': requestIdOf(deps, incoming) })
-  app.get('/v1/models', ({ env, var: { caller } }) =>
-    Response.json(listModels(source(caller)), { headers: headers(env.incoming) }),
-  )
+  app.get('/v1/models', async ({ env, var: { caller } }) => {
+    const list = await jsonBody(listModels(source(caller)))
+    return new Response(list, { headers: { 'content-type': 'application/json', ...headers(env.incoming) } })
+  })
   app.get('/v1/models/:id{.+}', ({ env, req, var: { caller } }) =>
     Response.json(describeModel(req.param('id'), source(caller)), { headers: headers(env.incoming) }),
   )
