@@ -1,4 +1,4 @@
-/** Runs `quiver serve` as a user does: a real process with a data folder of its own and the shared model cache. */
+/** Runs `quiver` as a user does: a real process with a data folder of its own and the shared model cache. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { homedir, tmpdir } from 'node:os'
@@ -20,6 +20,8 @@ export interface QuiverOptions {
   /** Beyond what the test itself runs with; `QUIVER_*` of the outside are not passed on, but for QUIVER_CACHE. */
   readonly env?: Readonly<Record<string, string>>
   readonly args?: readonly string[]
+  /** `serve` without it. */
+  readonly command?: 'serve' | 'gateway' | 'worker'
   /** Starts it by `npm start`, as a newcomer does. */
   readonly underNpm?: true
 }
@@ -53,11 +55,11 @@ export class QuiverProcess {
     )
   }
 
-  static async start({ env = {}, args = [], underNpm }: QuiverOptions = {}): Promise<QuiverProcess> {
+  static async start({ env = {}, args = [], command: what = 'serve', underNpm }: QuiverOptions = {}): Promise<QuiverProcess> {
     const dataFolder = await mkdtemp(join(tmpdir(), 'quiver-data-'))
     const root = join(import.meta.dirname, '../..')
     const [command, first]: [string, string[]] =
-      underNpm === true ? ['npm', ['start', '--']] : [process.execPath, [join(root, 'packages/cli/src/main.ts'), 'serve']]
+      underNpm === true ? ['npm', ['start', '--']] : [process.execPath, [join(root, 'packages/cli/src/main.ts'), what]]
     const child = spawn(command, [...first, ...args], {
       cwd: root,
       env: { ...outsideEnvironment(), QUIVER_PORT: '0', QUIVER_DATA: dataFolder, ...env },

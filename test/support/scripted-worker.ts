@@ -206,6 +206,11 @@ export class ScriptedWorker {
     for (const listener of this.#listeners) listener.write(`${line}\n`)
   }
 
+  /** Loses one delta on its way. */
+  skip(): void {
+    this.#sequence += 1
+  }
+
   /** Ends every listener's stream, as one that is cut. */
   cutListeners(): void {
     for (const listener of this.#listeners) listener.destroy()

@@ -2,6 +2,8 @@
 
 /** A new measurement moves an estimate by this share of the difference. */
 const SHARE = 0.1
+/** A step with fewer prompt rows tells more of what every step costs than of how fast prompts are, and counts for less. */
+const TELLING_ROWS = 32
 /** Before anything was measured. */
 const FIRST_TOKENS_PER_SECOND = 1_000
 const FIRST_TURNOVER_MS = 100
@@ -27,7 +29,8 @@ export class LoadMeter {
   /** A step with so many prompt rows took so long. */
   step(promptRows: number, tookMs: number): void {
     if (promptRows === 0 || tookMs <= 0) return
-    this.#tokensPerSecond += SHARE * ((promptRows / tookMs) * 1000 - this.#tokensPerSecond)
+    const share = SHARE * Math.min(1, promptRows / TELLING_ROWS)
+    this.#tokensPerSecond += share * ((promptRows / tookMs) * 1000 - this.#tokensPerSecond)
   }
 
   /** Sequences ended at once; `isFull`: others were waiting for a place. */

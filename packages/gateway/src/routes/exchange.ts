@@ -13,10 +13,10 @@ export interface Exchange {
   /** Milliseconds until the deadline, at least 0. */
   remainingMs(): number
   abort(reason: ServingError): void
-  /** Where its first run was sent; undefined before that. */
+  /** Where its first run was sent, or the one that was run again; undefined before that. */
   readonly placed: Placed | undefined
-  /** A run was sent somewhere. */
-  notePlaced(placed: Placed): void
+  /** A run was sent somewhere; an attempt above 1: because the worker before was lost. */
+  notePlaced(placed: Placed, attempt: number): void
   /** Resolves when the first run was sent, or will not be. */
   readonly whenPlaced: Promise<void>
   /** Ends the deadline's timer; for every exchange, exactly when its answer is complete. */
@@ -64,8 +64,8 @@ export function openExchange(
     get placed() {
       return placed
     },
-    notePlaced(where) {
-      placed ??= where
+    notePlaced(where, attempt) {
+      if (placed === undefined || attempt > 1) placed = where
       settled.resolve()
     },
     whenPlaced: settled.promise,

@@ -1,6 +1,6 @@
 /**
  * Workers that fail or are far slower than the others get no requests for a while: circuit breaking and outlier ejection in one,
- * since both end in the same way. After the pause one request is tried; if it goes well the worker is back, otherwise the pause
+ * since both end in the same way. After the pause the next request is a trial; if it goes well the worker is back, otherwise the pause
  * doubles. Only a share of the pool may be out at once: when most look bad, the fault is more likely elsewhere, and the rest could
  * not carry the load.
  */
@@ -13,8 +13,9 @@ export interface EjectionRules {
   readonly longestMs: number
   /** Of the pool, at most so many may be out. Of two or more, one always may. */
   readonly share: number
-  /** Slower than the median of the others by this factor… */
+  /** Slower than the median of the others by this factor, and slower than this many ms for a token, … */
   readonly slowFactor: number
+  readonly slowMs: number
   /** …over so many answers, a worker is out. */
   readonly answers: number
 }
@@ -25,6 +26,7 @@ export const ejectionRules: EjectionRules = {
   longestMs: 60_000,
   share: 1 / 3,
   slowFactor: 6,
+  slowMs: 25,
   answers: 5,
 }
 
@@ -36,7 +38,7 @@ interface Record {
   /** Mean time between two tokens of an answer; undefined before the first. */
   tokenMs: number | undefined
   answers: number
-  /** When it may be tried again; undefined while it is in. */
+  /** When it may be tried again; undefined once a request after that went well. */
   outUntilMs: number | undefined
   /** Ejections in a row. */
   ejections: number
@@ -62,16 +64,10 @@ export class Ejections {
     this.#records.delete(worker)
   }
 
-  /** Whether it may get no request now. */
+  /** Whether it may get no request now: during the pause, and after it while one request is under way that decides. */
   isOut(worker: string): boolean {
     const record = this.#records.get(worker)
-    if (record?.outUntilMs === undefined) return false
-    return record.isOnTrial || this.#clock.nowMs() < record.outUntilMs
-  }
-
-  /** Whether it is out, or on trial after that. */
-  isEjected(worker: string): boolean {
-    return this.#records.get(worker)?.outUntilMs !== undefined
+    return record !== undefined && this.#isRecordOut(record)
   }
 
   /** A request is sent to it. */
@@ -116,19 +112,28 @@ export class Ejections {
   }
 
   #isSlow(worker: string, { tokenMs }: Record): boolean {
-    if (tokenMs === undefined) return false
+    const { slowFactor, slowMs } = this.#rules
+    // Below that nobody waits for it, and noise is larger than the factor.
+    if (tokenMs === undefined || tokenMs <= slowMs) return false
     const others = [...this.#records].flatMap(([other, record]) =>
       other === worker || record.tokenMs === undefined || record.outUntilMs !== undefined ? [] : [record.tokenMs],
     )
     const median = others.toSorted((a, b) => a - b)[Math.floor((others.length - 1) / 2)]
-    return median !== undefined && tokenMs > median * this.#rules.slowFactor
+    return median !== undefined && tokenMs > median * slowFactor
+  }
+
+  #isRecordOut({ outUntilMs, isOnTrial }: Record): boolean {
+    return outUntilMs !== undefined && (isOnTrial || this.#clock.nowMs() < outUntilMs)
   }
 
   #eject(record: Record): void {
     const pool = this.#records.size
     const most = pool < 2 ? 0 : Math.max(1, Math.floor(pool * this.#rules.share))
-    const out = [...this.#records.values()].filter(({ outUntilMs }) => outUntilMs !== undefined).length
-    if (record.outUntilMs === undefined && out >= most) return
+    const out = [...this.#records.values()].filter((other) => other !== record && this.#isRecordOut(other)).length
+    if (out >= most) {
+      record.outUntilMs = undefined
+      return
+    }
     const { firstMs, longestMs } = this.#rules
     record.outUntilMs = this.#clock.nowMs() + Math.min(longestMs, firstMs * 2 ** Math.floor(record.ejections))
     record.ejections = Math.min(10, record.ejections + 1)

@@ -16,7 +16,7 @@ export async function* runWithRetry(
   workers: WorkerSource,
   requestFor: (attempt: number) => RunRequest,
   signal: AbortSignal,
-  onPlaced: (placed: Placed) => void = () => {},
+  onPlaced: (placed: Placed, attempt: number) => void = () => {},
 ): AsyncGenerator<Exclude<RunEvent, { type: 'error' }>> {
   const tried = new Set<string>()
   let wasLost = false
@@ -24,7 +24,7 @@ export async function* runWithRetry(
   for (let attempt = 1; ; attempt++) {
     const request = requestFor(attempt)
     const placed = await workers.place(request, signal, tried)
-    onPlaced(placed)
+    onPlaced(placed, attempt)
     let started = false
     try {
       for await (const event of placed.events(request, signal)) {

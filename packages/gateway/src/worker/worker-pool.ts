@@ -140,7 +140,7 @@ export class WorkerPool implements WorkerSource {
 
   async workers(signal: AbortSignal): Promise<readonly WorkerReport[]> {
     return await Promise.all(
-      this.#members.all().map((member) => reportWorker(member, this.#ejections.isEjected(member.address), signal)),
+      this.#members.all().map((member) => reportWorker(member, this.#ejections.isOut(member.address), signal)),
     )
   }
 
