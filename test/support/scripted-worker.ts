@@ -26,6 +26,8 @@ export interface ScriptedRun {
   /** Bytes as they are, for broken answers. */
   sendRaw(bytes: string | Uint8Array): void
   end(): void
+  /** Whether the gateway has left so much unread that what is sent now only waits here. */
+  isFull(): boolean
   /** Cuts the connection as a killed process does. */
   cut(): void
   /** Resolves when the gateway has left before the end. */
@@ -250,6 +252,7 @@ export class ScriptedWorker {
       send: (...events) => outgoing.write(events.map((event) => `${JSON.stringify(event)}\n`).join('')),
       sendRaw: (bytes) => outgoing.write(bytes),
       end: () => outgoing.end(),
+      isFull: () => outgoing.writableNeedDrain,
       cut: () => outgoing.destroy(),
       left: new Promise((resolve) => outgoing.once('close', () => outgoing.writableFinished || resolve())),
     })
