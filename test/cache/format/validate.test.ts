@@ -257,6 +257,7 @@ describe('an adapter', () => {
     const names = Array.from({ length: 30_000 }, (_, i) => f32Tensor(`t${i}`, [0], []))
     const startedAt = performance.now()
     await refusal(() => inspectAdapter(jsonBytes(built.configFields), safetensors(names), tinyLayout, MAX_RANK))
-    expect(performance.now() - startedAt).toBeLessThan(2_000)
+    // Some tenths of a second; minutes, if every tensor were compared with every other.
+    expect(performance.now() - startedAt).toBeLessThan(20_000)
   })
 })

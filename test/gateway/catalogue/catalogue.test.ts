@@ -41,7 +41,8 @@ describe('publishing', () => {
       createdAt: '2026-01-02T03:04:05.000Z',
     })
     expect(manifest.bytes).toBe((await example('shout')).weights.length)
-    expect(catalogue.resolve('acme/shout')).toEqual({ name: 'acme/shout', digest: manifest.digest })
+    const { digest, base } = manifest
+    expect(catalogue.resolve('acme/shout')).toEqual({ name: 'acme/shout', digest, base })
     const later = new Catalogue(store)
     await later.load()
     expect(later.resolve('acme/shout').digest).toBe(manifest.digest)
