@@ -84,7 +84,7 @@ async function openStream(gateway: ClusterProcess, adapter: string, tokens: numb
 }
 
 describe('requests for an adapter', () => {
-  test('G13 go to the worker that has it, whichever gateway they come to', async () => {
+  test('go to the worker that has it, whichever gateway they come to', async () => {
     const homes = new Map<string, unknown>()
     for (const [index, adapter] of adapters.entries()) {
       const first = await generate(index, adapter)

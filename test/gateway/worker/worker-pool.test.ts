@@ -8,7 +8,7 @@ import { runWithRetry } from '../../../packages/gateway/src/worker/run-with-retr
 import type { Placed } from '../../../packages/gateway/src/worker/worker-source.ts'
 import { runRequest } from '../../support/batch-harness.ts'
 import { refusal } from '../../support/refusal.ts'
-import { accepted, done, ScriptedWorker, scriptedInfo, scriptedLoad, token } from '../../support/scripted-worker.ts'
+import { accepted, done, helloWorld, ScriptedWorker, scriptedInfo, scriptedLoad, token } from '../../support/scripted-worker.ts'
 
 const digest = 'd'.repeat(64)
 const adapter = { kind: 'registered', name: 'x', digest } as const
@@ -119,6 +119,18 @@ describe('a run', () => {
     workers.find(({ info }) => info.workerId === home?.workerId)?.tell({ adapters: [{ digest, presence: 'device' }] })
     await until(() => pool.explain(digest, undefined)?.kind === 'resident')
     expect((await run({ adapter: local })).placed).toEqual([{ workerId: home?.workerId, kind: 'resident' }])
+  })
+
+  test('G12 whose adapter has just left its worker is answered there, which loads it again: it is not sent around', async () => {
+    const [a, b] = [await join('a'), await join('b', holding)]
+    b.script = (one) => {
+      // Its news and the run cross on the way.
+      b.tell({ adapters: [{ digest, presence: 'absent' }] })
+      helloWorld(one)
+    }
+    expect(await run({ adapter })).toMatchObject({ placed: [{ workerId: 'b', kind: 'resident' }], text: 'Hello world' })
+    expect([a.requests.length, b.requests.length]).toEqual([0, 1])
+    await until(() => pool.explain(digest, undefined)?.kind === 'cold')
   })
 
   test('W01 that its worker is lost with before the first token is run once on another', async () => {
