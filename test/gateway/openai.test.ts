@@ -468,8 +468,27 @@ describe('model', () => {
 })
 
 describe('what is refused', () => {
+  const sum = '`inputs` tokens + `max_new_tokens` must be <= 2048. Given: 9 `inputs` tokens and 5000 `max_new_tokens`'
+  test.each([
+    [CHAT, { messages }, 'messages'],
+    [COMPLETIONS, { prompt: 'a' }, 'prompt'],
+  ])(
+    'on %s in the words of OpenAI, though the worker says it in those of LoRAX, whole and streamed',
+    async (path, body, field) => {
+      under.worker.script = (run) => {
+        run.send({ type: 'error', code: 'invalid_parameters', message: sum })
+        run.end()
+      }
+      const message = sum.replaceAll('inputs', field).replaceAll('max_new_tokens', 'max_tokens')
+      for (const stream of [false, true]) {
+        const { json } = await under.post(path, { ...body, max_tokens: 5000, stream })
+        expect(json).toMatchObject({ error: { message, param: field } })
+      }
+    },
+  )
+
   const chat = (more: object) => ({ messages, ...more })
-  const cases: readonly (readonly [string, object, string, string | null])[] = [
+  const cases: readonly (readonly [string, object, string, string])[] = [
     [CHAT, {}, '`messages` must be a list of messages', 'messages'],
     [CHAT, { messages: [] }, '`messages` must not be empty', 'messages'],
     [
@@ -486,7 +505,7 @@ describe('what is refused', () => {
     ],
     [CHAT, chat({ n: 17 }), '`n` must be at most 16', 'n'],
     [CHAT, chat({ max_tokens: 0 }), '`max_tokens` must be strictly positive', 'max_tokens'],
-    [CHAT, chat({ temperature: -1 }), '`temperature` must be non-negative', null],
+    [CHAT, chat({ temperature: -1 }), '`temperature` must be non-negative', 'temperature'],
     [CHAT, chat({ top_logprobs: 2 }), '`top_logprobs` needs `logprobs` to be true', 'top_logprobs'],
     [CHAT, chat({ logit_bias: { '1': 101 } }), '`logit_bias.1` must be from -100 to 100', 'logit_bias.1'],
     [
@@ -496,7 +515,7 @@ describe('what is refused', () => {
       'logit_bias',
     ],
     [CHAT, chat({ tools: [{}] }), '`tools[0].type` must be "function"', 'tools[0].type'],
-    [CHAT, chat({ seed: 1.5 }), '`seed` must be a whole number from 0 to 18446744073709551615', null],
+    [CHAT, chat({ seed: 1.5 }), '`seed` must be a whole number from 0 to 18446744073709551615', 'seed'],
     [COMPLETIONS, { prompt: '' }, '`prompt` must not be empty', 'prompt'],
     [COMPLETIONS, { prompt: [1, 2] }, '`prompt` must be a string or a list of strings, none of them empty', 'prompt'],
     [COMPLETIONS, { prompt: 'a', suffix: 'b' }, '`suffix` is not supported by this server', 'suffix'],

@@ -154,6 +154,9 @@ describe('the page', () => {
     for (const { operation } of operations()) expect(anchors).toContain(operation.operationId)
     for (const name of Object.keys(document.components.schemas)) expect(anchors).toContain(`schema-${name}`)
     expect(html.match(/curl http/g)).toHaveLength(operations().length)
+    // Without a colour of its own, white text would stand on white.
+    for (const [, method] of html.matchAll(/class="method (\w+)"/g))
+      expect(html).toMatch(new RegExp(`^\\.${method} \\{ background: #`, 'm'))
   })
 
   test('shows a version as text, whatever it is', async () => {

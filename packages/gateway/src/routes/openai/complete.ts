@@ -1,7 +1,7 @@
 /** `POST /v1/completions` and `/v1/chat/completions`: from an OpenAI body to runs and back. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { type DoneEvent, limits, type RunRequest, ServingError, toServingError, type WorkerInfo } from '@quiver/protocol'
+import { type DoneEvent, limits, type RunRequest, ServingError, type WorkerInfo } from '@quiver/protocol'
 import type { TimerClock } from '../../clock.ts'
 import type { RequestMeter } from '../../metrics/gateway-metrics.ts'
 import { withBearerToken } from '../adapter-source.ts'
@@ -18,6 +18,7 @@ import type { GenerateDeps } from '../start-run.ts'
 import { answerHeaders } from './answer-headers.ts'
 import { type AnswerHead, chunk, StreamedChoice, usageOf, wholeAnswer, wholeChoice } from './answers.ts'
 import type { ApiRequest } from './api-request.ts'
+import { inApiWords } from './api-words.ts'
 import { parseChatRequest } from './chat-schema.ts'
 import { parseCompletionRequest } from './completion-schema.ts'
 import { toOpenaiError } from './envelope.ts'
@@ -76,7 +77,7 @@ export async function answerOpenai(
     exchange.close()
     meter.failed(error)
     logFailure(deps.log, error, exchange.requestId)
-    return openaiErrorResponse(error, exchange.requestId)
+    return openaiErrorResponse(inApiWords(error, kind), exchange.requestId)
   }
 }
 
@@ -161,7 +162,7 @@ async function* chunks(
   } catch (error) {
     meter.failed(error)
     logFailure(deps.log, error, exchange.requestId)
-    yield data(toOpenaiError(toServingError(error)).body)
+    yield data(toOpenaiError(inApiWords(error, request.kind)).body)
   } finally {
     // Nobody reads on: whoever left, the answer was not given in full.
     meter.failed(new ServingError('client_closed', 'the client closed the connection'))

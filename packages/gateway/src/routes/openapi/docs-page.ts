@@ -15,15 +15,18 @@ export function docsPage(document: OpenapiDocument): DocsPage {
   const operations = Object.entries(paths).flatMap(([path, methods]) =>
     Object.entries(methods).map(([method, operation]) => ({ path, method, operation })),
   )
-  const sections = tags.map(({ name, description }) => {
-    const own = operations.filter(({ operation }) => operation.tags.includes(name))
+  const families = tags.map((tag) => ({ ...tag, own: operations.filter(({ operation }) => operation.tags.includes(tag.name)) }))
+  const sections = families.map(({ name, description, own }) => {
     const routes = own.map(({ path, method, operation }) => routeSection(path, method, operation)).join('')
     return `<h2>${escapeHtml(name)}</h2><p>${rich(description)}</p>${routes}`
   })
-  const links = operations.map(
-    ({ path, method, operation }) =>
-      `<li><a href="#${operation.operationId}">${badge(method)} <code>${escapeHtml(path)}</code></a> <span>${rich(operation.summary)}</span></li>`,
-  )
+  const links = families.map(({ name, own }) => {
+    const items = own.map(
+      ({ path, method, operation }) =>
+        `<li><a href="#${operation.operationId}">${badge(method)} <code>${escapeHtml(path)}</code></a> <span>${rich(operation.summary)}</span></li>`,
+    )
+    return `<h4>${escapeHtml(name)}</h4><ul>${items.join('')}</ul>`
+  })
   const schemas = Object.entries(components.schemas).map(
     ([name, schema]) =>
       `<details id="schema-${name}"><summary><code>${name}</code></summary><p>${rich(typeText(schema))}</p>${table(schema)}</details>`,
@@ -34,7 +37,7 @@ export function docsPage(document: OpenapiDocument): DocsPage {
 <body><header><h1>${escapeHtml(info.title)} <small>${escapeHtml(info.version)}</small></h1><p>${rich(info.description)}
 The same for programs: <a href="openapi.json">openapi.json</a> (OpenAPI ${document.openapi}).</p>
 <p>${rich('A server with API keys wants one as `Authorization: Bearer` or as `x-api-key`, on all routes that may answer 401.')}</p></header>
-<nav><ul>${links.join('')}</ul></nav>
+<nav>${links.join('')}</nav>
 <main>${sections.join('')}<h2>Schemas</h2>${schemas.join('')}</main></body></html>
 `
   const hash = createHash('sha256').update(pageStyle).digest('base64')

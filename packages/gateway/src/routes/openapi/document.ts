@@ -65,18 +65,19 @@ const errorForms = {
 >
 
 const engines = { name: 'vLLM and SGLang', description: 'How those load and unload adapters. For operators and publishers.' }
+/** In the order of the page. */
 const tags = {
+  lorax: {
+    name: 'LoRAX and TGI',
+    description: 'For clients of LoRAX and of TGI. Null means absent, and unknown fields are ignored.',
+  },
+  openai: { name: 'OpenAI', description: 'For clients of OpenAI. Null means absent, and unknown fields are ignored.' },
   admin: {
     name: 'Administration',
     description: 'For operators, and for publishers of their own adapters. Unknown fields are refused.',
   },
   vllm: engines,
   sglang: engines,
-  lorax: {
-    name: 'LoRAX and TGI',
-    description: 'For clients of LoRAX and of TGI. Null means absent, and unknown fields are ignored.',
-  },
-  openai: { name: 'OpenAI', description: 'For clients of OpenAI. Null means absent, and unknown fields are ignored.' },
 } as const
 
 /** Wanted only by a server that has keys. */
