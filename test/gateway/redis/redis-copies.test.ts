@@ -158,6 +158,8 @@ describe('a gateway whose Redis', () => {
     await publishTo(store, first.catalogue, 'a', 1)
     await vi.waitFor(() => expect(second.catalogue.names()).toEqual(['a']))
     await server.kill()
+    // A command on its way at that moment would fail too, and be told in lines of its own.
+    await vi.waitFor(() => expect([first, second].map(({ redis }) => redis.client.status)).not.toContain('ready'))
     await publishTo(store, first.catalogue, 'a', 2)
     expect([first, second].map(({ catalogue }) => catalogue.find('a').manifest.version)).toEqual([2, 1])
     await server.restart()
