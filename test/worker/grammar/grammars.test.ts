@@ -123,7 +123,7 @@ describe('a grammar that cannot be used', () => {
   })
 
   test('H13: what takes too long to compile is 422 in bounded time, and others go on', async () => {
-    const quick = grammarsUnderTest({ compileMs: 1_500 })
+    const quick = grammarsUnderTest({ compileMs: 6_000 })
     const other = await quick.open({ kind: 'regex', pattern: '[0-9]+' })
     const startedAt = performance.now()
     const schema = { type: 'array', items: { anyOf: [201, 403, 807, 999].map((maxLength) => ({ type: 'string', maxLength })) } }
@@ -132,8 +132,8 @@ describe('a grammar that cannot be used', () => {
     const text = drawText(other, random)
     other.close()
     if (text !== undefined) expect(text).toMatch(/^[0-9]+$/)
-    await expect(opening).rejects.toEqual(refused(/takes longer than 1500 ms/))
-    expect(performance.now() - startedAt).toBeLessThan(10_000)
+    await expect(opening).rejects.toEqual(refused(/takes longer than 6000 ms/))
+    expect(performance.now() - startedAt).toBeLessThan(30_000)
     const next = await quick.open({ kind: 'regex', pattern: '[0-9]+' })
     expect(isAllowed(next.mask(), eosTokenId)).toBe(false)
     next.close()
