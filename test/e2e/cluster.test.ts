@@ -3,6 +3,7 @@ import { request } from 'undici'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { busyness, type Cluster, type ClusterProcess, startCluster, until } from '../support/cluster.ts'
 import { post } from '../support/gateway-under-test.ts'
+import { QuiverProcess } from '../support/quiver-server.ts'
 
 let cluster: Cluster
 beforeAll(async () => {
@@ -198,6 +199,15 @@ describe('a worker', () => {
     await until(async () => (await busyness(joined)) > 0, 'the new worker has something to do')
     await load.stop()
     expect(load.failures).toEqual([])
+    // An operator takes it out again: through one gateway, for all.
+    const id = (await cluster.listed(gatewayAt(0))).find(({ address }) => address === joined.url)?.id
+    expect((await post(`${gatewayAt(0).url}/admin/workers/${id}/drain`, {})).json).toEqual({ id, state: 'draining' })
+    for (const gateway of cluster.gateways) {
+      await until(
+        async () => (await cluster.listed(gateway)).some((worker) => worker.id === id && worker.state === 'draining'),
+        'every gateway has heard that the worker is drained',
+      )
+    }
     joined.process.signal('SIGTERM')
     expect((await joined.process.exit).code).toBe(0)
     cluster.workers.splice(cluster.workers.indexOf(joined), 1)
@@ -242,6 +252,20 @@ describe('a gateway', () => {
     await cluster.settled()
   })
 })
+
+test.each([
+  ['gateway', {}, 'no workers are named'],
+  ['gateway', { QUIVER_WORKERS: 'http://10.0.0.7:8090' }, 'QUIVER_WORKER_TOKEN must be set to use http://10.0.0.7:8090'],
+  ['worker', { QUIVER_WORKER_HOST: '0.0.0.0' }, 'QUIVER_WORKER_TOKEN must be set to listen on 0.0.0.0'],
+] as const)(
+  'a %s that is set up so that it could not be used, or be used by anybody, says so and ends',
+  async (command, env, why) => {
+    const refused = await QuiverProcess.start({ command, env })
+    expect((await refused.exit).code).not.toBe(0)
+    expect(refused.output).toContain(why)
+    await refused.stop()
+  },
+)
 
 test('G09 every process is replaced under load, one after another, and no request fails', async () => {
   const load = traffic()

@@ -98,13 +98,13 @@ export async function startCluster(): Promise<Cluster> {
     async settled() {
       const wanted = workers.map(({ url }) => url).toSorted()
       for (const gateway of gateways) {
-        await until(
-          async () => {
-            const ready = (await cluster.listed(gateway)).filter(({ state }) => state === 'ready')
-            return JSON.stringify(ready.map(({ address }) => address).toSorted()) === JSON.stringify(wanted)
-          },
-          `${gateway.url} knows the workers ${wanted.join(', ')}`,
-        )
+        let found: readonly ListedWorker[] = []
+        const isSettled = async () => {
+          found = await cluster.listed(gateway)
+          const ready = found.filter(({ state }) => state === 'ready').map(({ address }) => address)
+          return JSON.stringify(ready.toSorted()) === JSON.stringify(wanted)
+        }
+        await until(isSettled, () => `${gateway.url} knows ${wanted.join(', ')}, and not ${JSON.stringify(found)}`)
       }
     },
     async flushRedis() {
@@ -154,9 +154,10 @@ export async function busyness({ url }: ClusterProcess): Promise<number> {
 }
 
 /** Looks again and again at what no process tells by itself. @throws Error after half a minute */
-export async function until(isSo: () => Promise<boolean>, what: string, withinMs = 30_000): Promise<void> {
+export async function until(isSo: () => Promise<boolean>, what: string | (() => string), withinMs = 30_000): Promise<void> {
   for (const begun = performance.now(); !(await isSo().catch(() => false)); ) {
-    if (performance.now() - begun > withinMs) throw new Error(`it did not come about that ${what}`)
+    if (performance.now() - begun > withinMs)
+      throw new Error(`it did not come about that ${typeof what === 'string' ? what : what()}`)
     await new Promise((resolve) => setTimeout(resolve, 50))
   }
 }

@@ -12,7 +12,7 @@ function pool(count: number) {
 }
 
 const fail = (ejections: Ejections, worker: string, times = ejectionRules.failures) => {
-  for (let time = 0; time < times; time++) ejections.failed(worker)
+  for (let time = 0; time < times; time++) ejections.failed(ejections.sent(worker))
 }
 
 describe('a worker that fails', () => {
@@ -20,7 +20,7 @@ describe('a worker that fails', () => {
     const { ejections, out } = pool(3)
     for (let round = 0; round < 10; round++) {
       fail(ejections, 'w0', ejectionRules.failures - 1)
-      ejections.succeeded('w0')
+      ejections.succeeded(ejections.sent('w0'))
     }
     expect(out()).toEqual([])
     fail(ejections, 'w0')
@@ -34,9 +34,9 @@ describe('a worker that fails', () => {
     expect(out()).toEqual(['w0'])
     clock.advance(1)
     expect(out()).toEqual([])
-    ejections.sent('w0')
+    const trial = ejections.sent('w0')
     expect(out()).toEqual(['w0'])
-    ejections.succeeded('w0')
+    ejections.succeeded(trial)
     expect(out()).toEqual([])
     fail(ejections, 'w0', ejectionRules.failures - 1)
     expect(out()).toEqual([])
@@ -50,14 +50,29 @@ describe('a worker that fails', () => {
       expect(out(), `before ${pauseMs} ms`).toEqual(['w0'])
       clock.advance(1)
       expect(out(), `after ${pauseMs} ms`).toEqual([])
-      ejections.sent('w0')
-      ejections.undecided('w0')
+      ejections.undecided(ejections.sent('w0'))
       expect(out()).toEqual([])
-      ejections.sent('w0')
-      ejections.failed('w0')
+      ejections.failed(ejections.sent('w0'))
       pauseMs = Math.min(ejectionRules.longestMs, pauseMs * 2)
     }
   })
+})
+
+// In a cluster whose slow worker had six answers under way when it was left out, each of them doubled the pause.
+test('what was sent before a worker was left out does not keep it out for longer, nor bring it back', () => {
+  const { clock, ejections, out } = pool(3)
+  const before = Array.from({ length: 6 }, () => ejections.sent('w0'))
+  fail(ejections, 'w0')
+  for (const attempt of before.slice(0, 3)) ejections.failed(attempt)
+  for (const attempt of before.slice(3, 5)) ejections.succeeded(attempt, 1)
+  clock.advance(ejectionRules.firstMs - 1)
+  expect(out()).toEqual(['w0'])
+  clock.advance(1)
+  const trial = ejections.sent('w0')
+  for (const attempt of before.slice(5)) ejections.succeeded(attempt)
+  expect(out()).toEqual(['w0'])
+  ejections.succeeded(trial)
+  expect(out()).toEqual([])
 })
 
 describe('at most a share of the pool is out', () => {
@@ -76,7 +91,7 @@ describe('at most a share of the pool is out', () => {
 
 describe('a worker that is far slower than the others', () => {
   const answer = (ejections: Ejections, worker: string, tokenMs: number, times = ejectionRules.answers) => {
-    for (let time = 0; time < times; time++) ejections.succeeded(worker, tokenMs)
+    for (let time = 0; time < times; time++) ejections.succeeded(ejections.sent(worker), tokenMs)
   }
 
   test('G07 is out, and back when a trial is as fast as theirs', () => {
@@ -85,12 +100,10 @@ describe('a worker that is far slower than the others', () => {
     answer(ejections, 'w0', 100)
     expect(out()).toEqual(['w0'])
     clock.advance(ejectionRules.firstMs)
-    ejections.sent('w0')
-    ejections.succeeded('w0', 100)
+    ejections.succeeded(ejections.sent('w0'), 100)
     expect(out()).toEqual(['w0'])
     clock.advance(2 * ejectionRules.firstMs)
-    ejections.sent('w0')
-    ejections.succeeded('w0', 12)
+    ejections.succeeded(ejections.sent('w0'), 12)
     expect(out()).toEqual([])
   })
 

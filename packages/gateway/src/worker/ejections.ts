@@ -46,6 +46,13 @@ interface Record {
   isOnTrial: boolean
 }
 
+/** A request that was sent to a worker. */
+export interface Attempt {
+  readonly worker: string
+  /** It decides whether the worker is back. */
+  readonly isTrial: boolean
+}
+
 export class Ejections {
   readonly #clock: Clock
   readonly #rules: EjectionRules
@@ -70,28 +77,30 @@ export class Ejections {
     return record !== undefined && this.#isRecordOut(record)
   }
 
-  /** A request is sent to it. */
-  sent(worker: string): void {
+  /** A request is sent to it; its end is to be told with what this gives. */
+  sent(worker: string): Attempt {
     const record = this.#records.get(worker)
-    if (record?.outUntilMs !== undefined) record.isOnTrial = true
+    const isTrial = record?.outUntilMs !== undefined
+    if (isTrial) record.isOnTrial = true
+    return { worker, isTrial }
   }
 
   /** Said neither for nor against the worker, such as one whose client left. */
-  undecided(worker: string): void {
+  undecided({ worker, isTrial }: Attempt): void {
     const record = this.#records.get(worker)
-    if (record !== undefined) record.isOnTrial = false
+    if (record !== undefined && isTrial) record.isOnTrial = false
   }
 
   /** @param tokenMs mean time between two of its tokens; undefined where there were not two */
-  succeeded(worker: string, tokenMs?: number): void {
-    const record = this.#records.get(worker)
+  succeeded(attempt: Attempt, tokenMs?: number): void {
+    const record = this.#counting(attempt)
     if (record === undefined) return
     record.failuresInARow = 0
-    if (record.outUntilMs !== undefined) {
+    if (attempt.isTrial) {
       record.isOnTrial = false
       // How slow it was when it was sent away says nothing of now.
       if (tokenMs !== undefined) record.tokenMs = tokenMs
-      if (this.#isSlow(worker, record)) this.#eject(record)
+      if (this.#isSlow(attempt.worker, record)) this.#eject(record)
       else Object.assign(record, { outUntilMs: undefined, answers: 0 })
       return
     }
@@ -99,16 +108,22 @@ export class Ejections {
     if (tokenMs === undefined) return
     record.tokenMs = record.tokenMs === undefined ? tokenMs : record.tokenMs + SHARE * (tokenMs - record.tokenMs)
     record.answers += 1
-    if (record.answers >= this.#rules.answers && this.#isSlow(worker, record)) this.#eject(record)
+    if (record.answers >= this.#rules.answers && this.#isSlow(attempt.worker, record)) this.#eject(record)
   }
 
   /** It was lost in the middle of a request, or answered that it is broken. */
-  failed(worker: string): void {
-    const record = this.#records.get(worker)
+  failed(attempt: Attempt): void {
+    const record = this.#counting(attempt)
     if (record === undefined) return
     record.isOnTrial = false
     record.failuresInARow += 1
-    if (record.outUntilMs !== undefined || record.failuresInARow >= this.#rules.failures) this.#eject(record)
+    if (attempt.isTrial || record.failuresInARow >= this.#rules.failures) this.#eject(record)
+  }
+
+  /** While a worker is out, what was sent before says only once more what is known: its trial alone counts. */
+  #counting({ worker, isTrial }: Attempt): Record | undefined {
+    const record = this.#records.get(worker)
+    return record !== undefined && isTrial === (record.outUntilMs !== undefined) ? record : undefined
   }
 
   #isSlow(worker: string, { tokenMs }: Record): boolean {

@@ -30,7 +30,7 @@ const faults: ReadonlySet<string> = new Set(['worker_lost', 'internal'])
 export function placedRun({ member, client, view, target, kind }: Choice, { clock, ejections, learn }: Accounts): PlacedRun {
   const { address } = member
   const dispatch = view.dispatch(target)
-  ejections.sent(address)
+  const attempt = ejections.sent(address)
   return {
     address,
     workerId: client.info.workerId,
@@ -42,11 +42,11 @@ export function placedRun({ member, client, view, target, kind }: Choice, { cloc
       const decide = (code?: string) => {
         if (isDecided) return
         isDecided = true
-        if (code === undefined) ejections.succeeded(address, pace.tokenMs)
-        else if (faults.has(code)) ejections.failed(address)
-        else if (code === 'client_closed' || code === 'draining' || code === 'deadline_exceeded') ejections.undecided(address)
+        if (code === undefined) ejections.succeeded(attempt, pace.tokenMs)
+        else if (faults.has(code)) ejections.failed(attempt)
+        else if (code === 'client_closed' || code === 'draining' || code === 'deadline_exceeded') ejections.undecided(attempt)
         // It has refused the request as a worker that is well does.
-        else ejections.succeeded(address)
+        else ejections.succeeded(attempt)
       }
       try {
         for await (const event of client.run(request, AbortSignal.any([signal, watch.signal]))) {
