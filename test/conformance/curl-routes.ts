@@ -46,12 +46,6 @@ export function routeChecks(curl: Curl): readonly Check[] {
       expect((await curl('/invocations', { body: asked })).json).toEqual([answer])
       expect(dataOf((await curl('/invocations', { body: { ...asked, stream: true } })).text)).toHaveLength(2)
     }),
-    check('GET /, /health and /ping are 200 and empty', async () => {
-      for (const path of ['/', '/health', '/ping']) {
-        const { status, text, headers } = await curl(path)
-        expect([status, text, headers['x-request-id'] !== undefined]).toEqual([200, '', true])
-      }
-    }),
     check('GET /startup is 200 after a token was generated', async () => {
       expect((await curl('/startup')).status).toBe(200)
     }),
