@@ -300,7 +300,8 @@ def _():
         near(answer.data[0].embedding, floats_of(case["embedding"]))
         same(answer.usage.prompt_tokens, len(case["tokens"]))
         for more in ({"input": case["input"], "encoding_format": "float"}, {"input": case["tokens"]}):
-            same(client.embeddings.create(model=model_of(case), **more).data[0].embedding, answer.data[0].embedding)
+            # Other batches: sums in another order differ in their last bits.
+            near(client.embeddings.create(model=model_of(case), **more).data[0].embedding, floats_of(case["embedding"]))
 
     together(embed, EMBEDDINGS)
 

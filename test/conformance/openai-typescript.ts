@@ -165,7 +165,8 @@ export function openaiTypescriptChecks(url: string): readonly Check[] {
           const decoded = await embeddings.create({ model, input: one.input })
           const plain = await embeddings.create({ model, input: one.tokens, encoding_format: 'float' })
           expect(distance(decoded.data[0]?.embedding ?? [], one.embedding)).toBeLessThan(EMBEDDING_TOLERANCE)
-          expect(plain.data[0]?.embedding).toEqual(decoded.data[0]?.embedding)
+          // Two batches: sums in another order differ in their last bits.
+          expect(distance(plain.data[0]?.embedding ?? [], one.embedding)).toBeLessThan(EMBEDDING_TOLERANCE)
         }),
       )
     }),
