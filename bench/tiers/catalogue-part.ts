@@ -4,8 +4,9 @@
  */
 import { randomUUID } from 'node:crypto'
 import { FolderStore, type ObjectStore } from '@quiver/cache/store'
-import { Catalogue, connectRedis, RedisHotCopy, systemClock } from '@quiver/gateway'
+import { Catalogue, RedisHotCopy, systemClock } from '@quiver/gateway'
 import type { AdapterName } from '@quiver/protocol'
+import { connectRedis } from '../../packages/gateway/src/redis/redis-connection.ts'
 import { startRedisServer } from '../../test/support/redis-server.ts'
 import type { BenchContext } from '../bench.ts'
 import { temporaryFolder } from '../shared/clean-up.ts'

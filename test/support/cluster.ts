@@ -1,9 +1,10 @@
 /** Gateways and workers as processes of their own, over a real Redis and a real S3 server, with a model that is loaded in no time. */
 import { join } from 'node:path'
-import { Catalogue, connectRedis, publishAdapter, systemClock } from '@quiver/gateway'
+import { Catalogue, publishAdapter, systemClock } from '@quiver/gateway'
 import { type AdapterName, type WorkerInfo, workerInfoSchema } from '@quiver/protocol'
 import { request } from 'undici'
 import { z } from 'zod'
+import { connectRedis } from '../../packages/gateway/src/redis/redis-connection.ts'
 import { buildAdapter } from './adapter-files.ts'
 import { cacheFolder, QuiverProcess } from './quiver-server.ts'
 import { type RedisServer, startRedisServer } from './redis-server.ts'

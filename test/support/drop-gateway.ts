@@ -28,7 +28,7 @@ export async function startDropGateway(store: ObjectStore, address: string): Pro
     adapters: async () => [],
     order: async () => [],
   }
-  const drops = openDrops(
+  const drops = await openDrops(
     { store: address, dropIntervalMs: 0 },
     { store, catalogue, redis: undefined, workers, clock, log, random: Math.random },
   )

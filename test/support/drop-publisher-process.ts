@@ -18,11 +18,11 @@ const store = await openObjectStore(
   { clock, timers: nodeTimers, random: Math.random, uniqueId: randomUUID },
 )
 const config = { store: STORE, redis: REDIS, dropIntervalMs: Number(INTERVAL_MS) }
-const opened = openCatalogue(config, { store, clock, log, random: Math.random })
+const opened = await openCatalogue(config, { store, clock, log, random: Math.random })
 await opened.start()
 const { catalogue, redis } = opened
 const info: WorkerInfo = { ...scriptedInfo, layout: tinyLayout, limits: { ...scriptedInfo.limits, maxRank: 8 } }
-const drops = openDrops(config, {
+const drops = await openDrops(config, {
   ...{ store, catalogue, redis, clock, log, random: Math.random },
   workers: { info, infoOf: () => info, order: async () => [] },
 })

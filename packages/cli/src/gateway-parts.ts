@@ -46,10 +46,10 @@ export async function openGateway(
   }
   const keys = config.keys === '' ? undefined : Keyring.open(config.keys, log)
   const store = await openStore(config, { clock, log })
-  const opened = openCatalogue(config, { store, clock, log, random: Math.random })
+  const opened = await openCatalogue(config, { store, clock, log, random: Math.random })
   const { catalogue, redis } = opened
   const now = () => new Date()
-  const drops = openDrops(config, { store, catalogue, redis, workers, clock, log, random: Math.random })
+  const drops = await openDrops(config, { store, catalogue, redis, workers, clock, log, random: Math.random })
   const administration = openAdministration(config, {
     ...{ store, catalogue, workers, clock, log, now, cwd: process.cwd() },
     ...{ jobs: drops.jobs, drops: drops.admin },

@@ -5,7 +5,7 @@ import {
   Catalogue,
   CatalogueSync,
   collectGarbage,
-  connectRedis,
+  openRedis,
   RedisChangeFeed,
   type RedisConnection,
   RedisHotCopy,
@@ -34,13 +34,13 @@ export interface OpenCatalogue {
   close(): Promise<void>
 }
 
-export function openCatalogue(
+export async function openCatalogue(
   config: Pick<Config, 'store' | 'redis'>,
   deps: { readonly store: ObjectStore; readonly clock: TimerClock; readonly log: Logger; readonly random: () => number },
-): OpenCatalogue {
+): Promise<OpenCatalogue> {
   const { store, clock, log, random } = deps
   const now = () => new Date()
-  const redis = config.redis === '' ? undefined : connectRedis(config.redis, { log, random, clock })
+  const redis = config.redis === '' ? undefined : await openRedis(config.redis, { log, random, clock })
   const scope = hash('sha256', config.store, 'hex').slice(0, 12)
   const shared =
     redis === undefined ? {} : { hotCopy: new RedisHotCopy({ redis, scope, log }), feed: new RedisChangeFeed({ redis, scope }) }

@@ -8,9 +8,9 @@ import {
   type DropPublisher,
   keysOfEvent,
   LocalJobQueue,
+  openRedisJobQueue,
   placeOf,
   type RedisConnection,
-  RedisJobQueue,
   type TimerClock,
   type WorkerSource,
 } from '@quiver/gateway'
@@ -22,7 +22,7 @@ export interface OpenDrops extends DropPublisher {
   readonly admin: DropAdmin
 }
 
-export function openDrops(
+export async function openDrops(
   config: Pick<Config, 'store' | 'dropIntervalMs'>,
   deps: {
     readonly store: ObjectStore
@@ -33,11 +33,11 @@ export function openDrops(
     readonly log: Logger
     readonly random: () => number
   },
-): OpenDrops {
+): Promise<OpenDrops> {
   const { redis, workers, clock, log, random } = deps
   const now = () => new Date()
   const scope = hash('sha256', config.store, 'hex').slice(0, 12)
-  const inRedis = redis === undefined ? undefined : new RedisJobQueue({ redis, scope, clock, now, log })
+  const inRedis = redis === undefined ? undefined : await openRedisJobQueue({ redis, scope, clock, now, log })
   const drops = createDropPublisher({
     ...deps,
     queue: inRedis ?? new LocalJobQueue({ clock, now, random, log }),

@@ -1,7 +1,7 @@
 /** `quiver worker`: one worker process, a child of `quiver serve` or by itself. */
 import { randomBytes, randomUUID } from 'node:crypto'
 import path from 'node:path'
-import { connectRedis, RedisRegistry, systemClock, WorkerRegistration } from '@quiver/gateway'
+import { openRedis, RedisRegistry, systemClock, WorkerRegistration } from '@quiver/gateway'
 import { type Logger, ServingError, type WorkerMessage } from '@quiver/protocol'
 import { cgroupMemory, createProcessRunner, createWorker, nodeTimers, type Worker, type WorkerConfig } from '@quiver/worker'
 import { isLoopback } from './loopback.ts'
@@ -60,7 +60,7 @@ export async function runWorker(config: Config, home: string, log: Logger): Prom
     })
     isReady = true
     await tell({ type: 'ready', url: worker.url })
-    const registered = hasParent() ? undefined : register(config, worker, log)
+    const registered = hasParent() ? undefined : await register(config, worker, log)
     if (!hasParent()) log('info', 'the worker is ready', { url: worker.url })
     await stopped
     if (!hasParent()) {
@@ -89,11 +89,16 @@ export async function runWorker(config: Config, home: string, log: Logger): Prom
 }
 
 /** Keeps the worker where gateways look, if there is such a place. @returns ends that */
-function register(config: Config, worker: Worker, log: Logger): { end(): Promise<void> } | undefined {
+async function register(config: Config, worker: Worker, log: Logger): Promise<{ end(): Promise<void> } | undefined> {
   const address = addressForOthers(config.workerAddress, worker.url)
   if (config.redis === '') return undefined
   const clock = systemClock()
-  const redis = connectRedis(config.redis, { clock, log, random: Math.random, without: 'gateways do not find this worker there' })
+  const redis = await openRedis(config.redis, {
+    clock,
+    log,
+    random: Math.random,
+    without: 'gateways do not find this worker there',
+  })
   const { model, workerId: epoch } = worker.info
   const registration = new WorkerRegistration(
     { address, base: model.id, epoch },

@@ -1,7 +1,8 @@
 /** Workers that register themselves in a real Redis, and what becomes of that when Redis or a worker misbehaves. */
-import { connectRedis, RedisRegistry, systemClock, WorkerRegistration } from '@quiver/gateway'
+import { RedisRegistry, systemClock, WorkerRegistration } from '@quiver/gateway'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { redisDiscovery } from '../../../packages/gateway/src/discovery/redis-discovery.ts'
+import { connectRedis } from '../../../packages/gateway/src/redis/redis-connection.ts'
 import { ManualClock } from '../../support/manual-clock.ts'
 import { type RedisServer, startRedisServer } from '../../support/redis-server.ts'
 

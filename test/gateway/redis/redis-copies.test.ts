@@ -1,17 +1,9 @@
 /** The catalogue's copies and feed on a real Redis, and what becomes of a gateway when Redis fails. */
 import { randomUUID } from 'node:crypto'
-import {
-  CatalogueEditor,
-  CatalogueSync,
-  connectRedis,
-  RedisChangeFeed,
-  type RedisConnection,
-  RedisHotCopy,
-  systemClock,
-} from '@quiver/gateway'
+import { CatalogueEditor, CatalogueSync, RedisChangeFeed, type RedisConnection, RedisHotCopy, systemClock } from '@quiver/gateway'
 import { parseAdapterName } from '@quiver/protocol'
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
-import { reconnectPauseMs } from '../../../packages/gateway/src/redis/redis-connection.ts'
+import { connectRedis, reconnectPauseMs } from '../../../packages/gateway/src/redis/redis-connection.ts'
 import { freshCatalogue, publishedAt, publishTo } from '../../support/catalogues.ts'
 import { MemoryStore } from '../../support/memory-store.ts'
 import { type RedisServer, startRedisServer } from '../../support/redis-server.ts'

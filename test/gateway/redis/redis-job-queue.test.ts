@@ -1,8 +1,10 @@
 import { randomBytes } from 'node:crypto'
-import { connectRedis, RedisJobQueue, systemClock } from '@quiver/gateway'
+import { systemClock } from '@quiver/gateway'
 import type { LogLevel } from '@quiver/protocol'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import type { QueueRules } from '../../../packages/gateway/src/publish/job-queue.ts'
+import { connectRedis } from '../../../packages/gateway/src/redis/redis-connection.ts'
+import { RedisJobQueue } from '../../../packages/gateway/src/redis/redis-job-queue.ts'
 import { type RedisServer, startRedisServer } from '../../support/redis-server.ts'
 import { describeJobQueue, type QueueUnderTest, testRules } from '../publish/job-queue-conformance.ts'
 
