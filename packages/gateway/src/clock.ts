@@ -16,3 +16,10 @@ export function systemClock(): TimerClock {
     },
   }
 }
+
+/** The promise's value, or undefined when it takes longer than `delayMs`. @throws what the promise rejects with in that time */
+export function within<T>(clock: TimerClock, delayMs: number, promise: Promise<T>): Promise<T | undefined> {
+  const late = Promise.withResolvers<undefined>()
+  const stop = clock.after(delayMs, () => late.resolve(undefined))
+  return Promise.race([promise, late.promise]).finally(stop)
+}

@@ -1,7 +1,7 @@
 /** `POST /`, `/generate`, `/generate_stream`, `/invocations`: from a LoRAX body to a run and back. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { limits, ServingError, type TokenEvent, toServingError } from '@quiver/protocol'
-import type { TimerClock } from '../clock.ts'
+import { within } from '../clock.ts'
 import type { RequestMeter } from '../metrics/gateway-metrics.ts'
 import { withBearerToken } from './adapter-source.ts'
 import { clientStream, streamHeaders } from './client-stream.ts'
@@ -139,11 +139,4 @@ function tryToStart(deps: GenerateDeps, generation: Generation): Run | ServingEr
 function requireLast(token: TokenEvent | undefined): TokenEvent {
   if (token !== undefined) return token
   throw new ServingError('worker_lost', 'the worker ended the run without a last token')
-}
-
-/** The promise's value, or undefined when it takes too long. */
-function within<T>(clock: TimerClock, delayMs: number, promise: Promise<T>): Promise<T | undefined> {
-  const late = Promise.withResolvers<undefined>()
-  const stop = clock.after(delayMs, () => late.resolve(undefined))
-  return Promise.race([promise, late.promise]).finally(stop)
 }

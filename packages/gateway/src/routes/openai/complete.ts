@@ -2,7 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { type DoneEvent, limits, type RunRequest, ServingError, type WorkerInfo } from '@quiver/protocol'
-import type { TimerClock } from '../../clock.ts'
+import { within } from '../../clock.ts'
 import type { RequestMeter } from '../../metrics/gateway-metrics.ts'
 import { withBearerToken } from '../adapter-source.ts'
 import { clientStream, streamHeaders } from '../client-stream.ts'
@@ -209,11 +209,4 @@ function headers({ request, runs, exchange, info }: Answering, digest: string | 
     digest,
     placed: exchange.placed,
   })
-}
-
-/** The promise's value, or undefined when it takes too long. @throws what the promise rejects with in that time */
-function within<T>(clock: TimerClock, delayMs: number, promise: Promise<T>): Promise<T | undefined> {
-  const late = Promise.withResolvers<undefined>()
-  const stop = clock.after(delayMs, () => late.resolve(undefined))
-  return Promise.race([promise, late.promise]).finally(stop)
 }
