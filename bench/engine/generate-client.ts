@@ -1,35 +1,15 @@
-import { ServingError } from '@quiver/protocol'
 import { z } from 'zod'
+import { askForTokens, type TokensRequest } from '../shared/ask-for-tokens.ts'
 
-export interface GenerateRequest {
-  readonly url: string
-  readonly inputs: string
-  readonly newTokens: number
-  /** Name of a folder under the server's local roots; the base model where undefined. */
-  readonly adapter?: string | undefined
-  readonly signal: AbortSignal
-}
+/** `adapter` is the name of a folder under the server's local roots. */
+export type GenerateRequest = TokensRequest
 
 /** Asks for exactly `newTokens` tokens, greedily. @throws ServingError `internal` with the server's answer when that is not 200 */
 export async function generate(request: GenerateRequest, parameters: object = {}): Promise<Response> {
-  const { url, inputs, newTokens, adapter, signal } = request
-  const response = await fetch(`${url}/generate`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({
-      inputs,
-      parameters: {
-        max_new_tokens: newTokens,
-        ignore_eos_token: true,
-        ...(adapter === undefined ? {} : { adapter_id: adapter, adapter_source: 'local' }),
-        ...parameters,
-      },
-    }),
-    signal,
+  return await askForTokens(request, '/generate', {
+    ...(request.adapter === undefined ? {} : { adapter_source: 'local' }),
+    ...parameters,
   })
-  if (response.status !== 200)
-    throw new ServingError('internal', `the server answered ${response.status}: ${await response.text()}`)
-  return response
 }
 
 const detailsSchema = z.object({

@@ -1,14 +1,6 @@
 import { ServingError } from '@quiver/protocol'
 import { z } from 'zod'
-
-export interface StreamRequest {
-  readonly url: string
-  readonly inputs: string
-  readonly newTokens: number
-  /** A registered adapter; the base model where undefined. */
-  readonly adapter?: string | undefined
-  readonly signal: AbortSignal
-}
+import { askForTokens, type TokensRequest } from '../shared/ask-for-tokens.ts'
 
 const eventSchema = z.union([z.object({ token: z.object({ id: z.int() }) }), z.object({ error: z.string() })])
 
@@ -17,31 +9,18 @@ const eventSchema = z.union([z.object({ token: z.object({ id: z.int() }) }), z.o
  * @returns when each came, in milliseconds from the sending of the request
  * @throws ServingError `internal` with what the server said when it does not answer all of them
  */
-export async function tokenTimes({ url, inputs, newTokens, adapter, signal }: StreamRequest): Promise<readonly number[]> {
+export async function tokenTimes(request: TokensRequest): Promise<readonly number[]> {
   const startedAtMs = performance.now()
-  const response = await fetch(`${url}/generate_stream`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({
-      inputs,
-      parameters: {
-        max_new_tokens: newTokens,
-        ignore_eos_token: true,
-        ...(adapter === undefined ? {} : { adapter_id: adapter }),
-      },
-    }),
-    signal,
-  })
-  if (response.status !== 200 || response.body === null)
-    throw new ServingError('internal', `the server answered ${response.status}: ${await response.text()}`)
+  const { body } = await askForTokens(request, '/generate_stream')
+  if (body === null) throw new ServingError('internal', 'the server answered without a body')
   const times: number[] = []
-  for await (const data of eventData(response.body)) {
+  for await (const data of eventData(body)) {
     const event = eventSchema.parse(JSON.parse(data))
     if ('error' in event) throw new ServingError('internal', `the stream ended with: ${event.error}`)
     times.push(performance.now() - startedAtMs)
   }
-  if (times.length !== newTokens)
-    throw new ServingError('internal', `the stream had ${times.length} tokens instead of ${newTokens}`)
+  if (times.length !== request.newTokens)
+    throw new ServingError('internal', `the stream had ${times.length} tokens instead of ${request.newTokens}`)
   return times
 }
 
