@@ -1,6 +1,7 @@
 /** A worker's adapters: the real device and RAM tiers and their policy, with loads that take simulated time. */
 import assert from 'node:assert/strict'
-import { type AdapterDigest, BASE_SLOT, type Clock, type HeldPresence, type SlotIndex, type WorkerLoad } from '@quiver/protocol'
+import { type AdapterDigest, BASE_SLOT, type Clock, type HeldPresence, type SlotIndex } from '@quiver/protocol'
+import { type DeviceOutlook, deviceOutlook } from '../../packages/cache/src/device-outlook.ts'
 import type { PackedAdapter, SlotLease, SlotView } from '../../packages/cache/src/index.ts'
 import { EvictionPolicy } from '../../packages/cache/src/policy/eviction-policy.ts'
 import { DeviceSlots } from '../../packages/cache/src/tiers/device-tier.ts'
@@ -153,24 +154,14 @@ export class SimulatedTiers {
     return [...found].map(([digest, presence]) => ({ digest, presence }))
   }
 
-  load(): Pick<WorkerLoad, 'freeSlots' | 'hasSlotToGive' | 'victim' | 'reload'> {
-    const slots = this.slots()
-    const idle = slots.flatMap((slot) => (slot.state === 'resident' && slot.leaseCount === 0 ? [slot] : []))
-    const least = idle.reduce<(typeof idle)[number] | undefined>(
-      (found, slot) => (found === undefined || slot.keepScore < found.keepScore ? slot : found),
-      undefined,
-    )
-    const freeSlots = slots.filter(({ state }) => state === 'free').length
-    const { loads } = this.#plan.model
-    return {
-      freeSlots,
-      hasSlotToGive: freeSlots > 0 || least !== undefined,
-      victim: {
-        requestsPerSecond: least === undefined ? 0 : this.#policy.requestsPerSecond(least.digest),
-        reloadMs: least === undefined ? 0 : loadMs(this.#plan.model, 'ram', this.#bytesOf(least.digest)),
-      },
-      reload: loads,
-    }
+  load(): DeviceOutlook {
+    return deviceOutlook({
+      slots: this.slots(),
+      reload: this.#plan.model.loads,
+      requestsPerSecond: (digest) => this.#policy.requestsPerSecond(digest),
+      from: () => 'ram',
+      bytesOf: (digest) => this.#bytesOf(digest),
+    })
   }
 
   /** No lease is out, and nothing is on its way. */
