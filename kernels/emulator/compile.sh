@@ -19,7 +19,8 @@ kernels=$(cd "$(dirname "$0")/.." && pwd)
 compiler=${CXX:-g++}
 
 # Without -fno-strict-aliasing, reading halves as uint4 (which nvcc allows) gives rubbish at -O2.
-common=(-std=c++17 -O2 -g -fPIC -fno-strict-aliasing -Wall -Wextra -Wno-unknown-pragmas "-I$kernels")
+# With -fstack-clash-protection a frame larger than a page cannot step over the page that guards a stack.
+common=(-std=c++17 -O2 -g -fPIC -fno-strict-aliasing -fstack-clash-protection -Wall -Wextra -Wno-unknown-pragmas "-I$kernels")
 # 16-bit floats are converted by an instruction.
 if [ "$(uname -m)" = x86_64 ]; then common+=(-mf16c); fi
 case $build in
