@@ -1,0 +1,59 @@
+import assert from 'node:assert/strict'
+import type { SequenceId, SlotIndex } from '@quiver/protocol'
+import type { StepRow, WantedRow } from '../engine/engine.ts'
+import type { RunningView, Segment, SequenceRows, WaitingView } from './step-plan.ts'
+
+/** Collects the rows of a step. */
+export class BatchRows {
+  /** Prompt rows that may still be added. */
+  prefillLeft: number
+  readonly #parts: { sequence: RunningView | WaitingView; slot: SlotIndex; from: number; count: number }[] = []
+
+  constructor(chunkTokens: number) {
+    this.prefillLeft = chunkTokens
+  }
+
+  /** Adds a sequence's next rows: one if it decodes, else as much of its prompt as is left of the chunk. */
+  add(sequence: RunningView | WaitingView, slot: SlotIndex, computed: number): void {
+    const missing = sequence.tokens.length - computed
+    const decodes = computed >= sequence.promptLength
+    assert(missing > 0, `sequence ${sequence.sequence} has nothing to compute`)
+    assert(!decodes || missing === 1, `sequence ${sequence.sequence} has ${missing} uncomputed tokens after its prompt`)
+    const count = decodes ? 1 : Math.min(missing, this.prefillLeft)
+    if (count === 0) return
+    if (!decodes) this.prefillLeft -= count
+    this.#parts.push({ sequence, slot, from: computed, count })
+  }
+
+  /** The rows with those of one slot side by side, in the order of adding within a slot. */
+  sortedBySlot() {
+    const rows: StepRow[] = []
+    const wanted: WantedRow[] = []
+    const pooled: SequenceId[] = []
+    const work: SequenceRows[] = []
+    for (const { sequence, slot, from, count } of this.#parts.toSorted((a, b) => a.slot - b.slot)) {
+      if (sequence.embeds) pooled.push(sequence.sequence)
+      const phase = from < sequence.promptLength ? 'prefill' : 'decode'
+      work.push({ sequence: sequence.sequence, slot, phase, firstRow: rows.length, rowCount: count })
+      for (const [index, token] of sequence.tokens.slice(from, from + count).entries()) {
+        const position = from + index
+        const isLast = position === sequence.tokens.length - 1
+        const isWanted = !sequence.embeds && (isLast || sequence.promptDetails)
+        if (isWanted) wanted.push({ row: rows.length, top: isLast ? sequence.top : 1 })
+        rows.push({ sequence: sequence.sequence, position, token, slot })
+      }
+    }
+    return { rows, wanted, pooled, work }
+  }
+}
+
+/** Neighbouring rows of one slot, together. */
+export function toSegments(work: readonly SequenceRows[]): Segment[] {
+  const segments: Segment[] = []
+  for (const { slot, firstRow, rowCount } of work) {
+    const last = segments.at(-1)
+    if (last?.slot === slot) segments[segments.length - 1] = { ...last, rowCount: last.rowCount + rowCount }
+    else segments.push({ slot, firstRow, rowCount })
+  }
+  return segments
+}
