@@ -7,17 +7,19 @@
 // A value of y comes back from the launch only where the kernels changed it, so that what they leave alone keeps all its bits.
 #include <atomic>
 #include <cstring>
+#include <iterator>
 #include <mutex>
 #include <vector>
 
 #include "cuda/lora.h"
 #include "gpu.cuh"
 #include "operator/library.h"
+#include "operator/lora_op.h"
 
 namespace quiver {
 namespace {
 
-constexpr int kMessageBytes = 256;
+constexpr int kLaunchMessageBytes = 256;
 
 // One launch at a time: what the shim remembers of the last error is for the whole process.
 std::mutex one_call_at_a_time;
@@ -68,10 +70,10 @@ quiver_lora_call CallOf(const LoraCall &call, void *y, const void *x) {
 // The three calls of lora.h as a step makes them. Writes what is wrong to `message`.
 int Launch(const quiver_lora_call &call, char *message) {
   size_t plan_bytes = 0, scratch_bytes = 0;
-  if (const int code = quiver_lora_sizes(&call, &plan_bytes, &scratch_bytes, message, kMessageBytes)) return code;
+  if (const int code = quiver_lora_sizes(&call, &plan_bytes, &scratch_bytes, message, kLaunchMessageBytes)) return code;
   const DeviceMemory plan(plan_bytes), scratch(scratch_bytes);
-  if (const int code = quiver_lora_plan(&call, plan.get(), plan_bytes, nullptr, message, kMessageBytes)) return code;
-  return quiver_lora_apply(&call, plan.get(), plan_bytes, scratch.get(), scratch_bytes, nullptr, message, kMessageBytes);
+  if (const int code = quiver_lora_plan(&call, plan.get(), plan_bytes, nullptr, message, kLaunchMessageBytes)) return code;
+  return quiver_lora_apply(&call, plan.get(), plan_bytes, scratch.get(), scratch_bytes, nullptr, message, kLaunchMessageBytes);
 }
 
 template <typename T>
@@ -83,7 +85,7 @@ const char *RunAs(const LoraCall &call) {
   Narrow(static_cast<const float *>(call.y), y_count, y);
   Narrow(static_cast<const float *>(call.x), x_count, x);
   const std::vector<T> before(y, y + y_count);
-  static char message[kMessageBytes];
+  static char message[kLaunchMessageBytes];
   if (Launch(CallOf(call, y, x), message) != QUIVER_OK) return message;
   float *out = static_cast<float *>(call.y);
   for (int64_t at = 0; at < y_count; at++) {
@@ -122,5 +124,6 @@ QUIVER_EXPORT int64_t QuiverOpsCopiedCalls() { return quiver::copied_calls.load(
 QUIVER_EXPORT quiver::ort::Status *QUIVER_ORT_CALL RegisterCustomOps(quiver::ort::SessionOptions *options,
                                                                      const quiver::ort::ApiBase *base) {
   static const quiver::LoraOperator lora = quiver::MakeLoraOperator(quiver::kEmulated, *base);
-  return quiver::RegisterLora(options, base, lora);
+  static const quiver::ort::CustomOp *const operators[] = {&lora.callbacks};
+  return quiver::RegisterOperators(options, base, operators, std::size(operators));
 }

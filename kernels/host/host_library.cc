@@ -2,11 +2,14 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <thread>
 
 #include "../operator/library.h"
+#include "../operator/lora_op.h"
 #include "cpu_features.h"
 #include "plan.h"
+#include "session_threads.h"
 
 namespace quiver {
 namespace {
@@ -18,22 +21,6 @@ constexpr const char *kInstructionSetVariable = "QUIVER_LORA_ISA";
 struct HostState {
   const host::HostKernels *kernels;
   int threads;
-};
-
-class SessionThreads final : public Parallel {
- public:
-  explicit SessionThreads(const LoraContext &context) : context_(context) {}
-
-  void For(size_t count, void (*body)(void *, size_t), void *data) override {
-    ort::Status *status = context_.api->ParallelFor(context_.kernel, body, count, 0, data);
-    if (status == nullptr) return;
-    // It refuses before it starts anything.
-    context_.api->ReleaseStatus(status);
-    for (size_t i = 0; i < count; i += 1) body(data, i);
-  }
-
- private:
-  const LoraContext &context_;
 };
 
 const char *Prepare(void **state) {
@@ -51,7 +38,7 @@ void Dispose(void *state) { std::free(state); }
 
 const char *RunOnHost(const LoraCall &call, const LoraContext &context, void *state) {
   const HostState &host = *static_cast<const HostState *>(state);
-  SessionThreads threads(context);
+  SessionThreads threads(*context.api, context.kernel);
   return host::RunLora(call, *host.kernels, host.threads, threads);
 }
 
@@ -85,5 +72,6 @@ QUIVER_EXPORT int64_t QuiverOpsCopiedCalls() { return quiver::copied_calls.load(
 QUIVER_EXPORT quiver::ort::Status *QUIVER_ORT_CALL RegisterCustomOps(quiver::ort::SessionOptions *options,
                                                                      const quiver::ort::ApiBase *base) {
   static const quiver::LoraOperator lora = quiver::MakeLoraOperator(quiver::kHost, *base);
-  return quiver::RegisterLora(options, base, lora);
+  static const quiver::ort::CustomOp *const operators[] = {&lora.callbacks};
+  return quiver::RegisterOperators(options, base, operators, std::size(operators));
 }

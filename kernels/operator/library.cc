@@ -26,20 +26,22 @@ void KeepRuntime(const ort::ApiBase &base) {
 }
 
 // One domain for the life of the library: sessions refer to it, and the runtime has no hook that says when the last has gone.
-ort::Status *TheDomain(const ort::Api &api, const LoraOperator &op, ort::CustomOpDomain **out) {
+ort::Status *TheDomain(const ort::Api &api, const ort::CustomOp *const *operators, size_t count, ort::CustomOpDomain **out) {
   static ort::CustomOpDomain *domain = nullptr;
   static ort::Status *failure = [&] {
     ort::Status *status = api.CreateCustomOpDomain("quiver", &domain);
-    return status == nullptr ? api.CustomOpDomainAdd(domain, &op.callbacks) : status;
+    for (size_t i = 0; i < count && status == nullptr; i += 1) status = api.CustomOpDomainAdd(domain, operators[i]);
+    return status;
   }();
   *out = domain;
   if (failure == nullptr) return nullptr;
-  return api.CreateStatus(ort::kFail, "quiver::Lora: the operator's domain could not be made");
+  return api.CreateStatus(ort::kFail, "the domain of Quiver's operators could not be made");
 }
 
 }  // namespace
 
-ort::Status *RegisterLora(ort::SessionOptions *options, const ort::ApiBase *base, const LoraOperator &op) {
+ort::Status *RegisterOperators(ort::SessionOptions *options, const ort::ApiBase *base, const ort::CustomOp *const *operators,
+                               size_t count) {
   const char *version = base->GetVersionString();
   const int minor = MinorVersion(version);
   const ort::Api api(base->GetApi(ort::kApiVersion));
@@ -47,13 +49,13 @@ ort::Status *RegisterLora(ort::SessionOptions *options, const ort::ApiBase *base
     // Entry 0 makes statuses in every version there ever was.
     const void *oldest = base->GetApi(1);
     char message[160];
-    std::snprintf(message, sizeof message, "quiver::Lora was built for ONNX Runtime 1.%d to 1.%d, this is %s", ort::kMinMinor,
+    std::snprintf(message, sizeof message, "Quiver's operators were built for ONNX Runtime 1.%d to 1.%d, this is %s", ort::kMinMinor,
                   ort::kMaxMinor, version);
     return ort::Api(oldest).CreateStatus(ort::kFail, message);
   }
   KeepRuntime(*base);
   ort::CustomOpDomain *domain = nullptr;
-  if (ort::Status *status = TheDomain(api, op, &domain)) return status;
+  if (ort::Status *status = TheDomain(api, operators, count, &domain)) return status;
   return api.AddCustomOpDomain(options, domain);
 }
 

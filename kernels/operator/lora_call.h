@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "parallel.h"
+
 namespace quiver {
 
 enum class Element : int { kF32, kF16, kBF16 };
@@ -45,16 +47,6 @@ struct LoraCall {
   const float *scale = nullptr;   // [slots]
   int pair_count = 0;
   LoraPair pairs[kMaxPairs];
-};
-
-// Runs `body(data, index)` for every index below `count`, on however many threads there are; returns when all are done.
-// A body must not wait for another one.
-class Parallel {
- public:
-  virtual void For(size_t count, void (*body)(void *, size_t), void *data) = 0;
-
- protected:
-  ~Parallel() = default;
 };
 
 }  // namespace quiver

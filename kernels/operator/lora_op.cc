@@ -1,9 +1,10 @@
 #include "lora_op.h"
 
-#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <new>
+
+#include "tensor_view.h"
 
 namespace quiver {
 namespace {
@@ -13,7 +14,7 @@ using ort::CustomOp;
 using ort::Status;
 
 constexpr size_t kY = 0, kX = 1, kSlot = 2, kRank = 3, kScale = 4, kFirstPair = 5;
-constexpr int kMessageBytes = 256;
+constexpr char kName[] = "quiver::Lora";
 
 struct Kernel {
   const LoraBackend *backend;
@@ -21,44 +22,6 @@ struct Kernel {
   int64_t site;
   void *state;
 };
-
-struct TensorView {
-  ort::ElementType type = ort::kUndefined;
-  int64_t dims[3] = {0, 0, 0};
-  size_t rank = 0;
-  void *bytes = nullptr;
-};
-
-__attribute__((format(printf, 2, 3))) Status *Refuse(const Api &api, const char *format, ...) {
-  char message[kMessageBytes];
-  const int prefix = std::snprintf(message, sizeof message, "quiver::Lora: ");
-  va_list arguments;
-  va_start(arguments, format);
-  std::vsnprintf(message + prefix, sizeof message - prefix, format, arguments);
-  va_end(arguments);
-  return api.CreateStatus(ort::kInvalidArgument, message);
-}
-
-Status *ReadShape(const Api &api, const ort::Value *value, TensorView *view) {
-  ort::TensorInfo *info = nullptr;
-  Status *status = api.GetTensorTypeAndShape(value, &info);
-  if (status != nullptr) return status;
-  status = api.GetTensorElementType(info, &view->type);
-  if (status == nullptr) status = api.GetDimensionsCount(info, &view->rank);
-  if (status == nullptr && view->rank <= 3) status = api.GetDimensions(info, view->dims, view->rank);
-  api.ReleaseTensorInfo(info);
-  // Reading only: the runtime has one function for both.
-  if (status == nullptr) status = api.GetTensorMutableData(const_cast<ort::Value *>(value), &view->bytes);
-  return status;
-}
-
-Status *ReadInput(const Api &api, const ort::KernelContext *context, size_t index, TensorView *view) {
-  const ort::Value *value = nullptr;
-  Status *status = api.GetInput(context, index, &value);
-  if (status != nullptr) return status;
-  if (value == nullptr) return Refuse(api, "input %zu is missing", index);
-  return ReadShape(api, value, view);
-}
 
 ort::ElementType TypeOf(Element element) {
   return element == Element::kF32 ? ort::kFloat : element == Element::kF16 ? ort::kFloat16 : ort::kBFloat16;
@@ -77,28 +40,28 @@ bool ElementOf(ort::ElementType type, Element *element) {
 
 // Inputs 0 to 4 into `call`, all but the pairs.
 Status *ReadCommon(const Kernel &kernel, const ort::KernelContext *context, LoraCall *call, TensorView *rank) {
-  const Api &api = kernel.api;
+  const OperatorFront front(kernel.api, kName);
   TensorView y, x, slot, scale;
   TensorView *const views[] = {&y, &x, &slot, rank, &scale};
   const ort::ElementType activation = TypeOf(kernel.backend->activation);
   const struct { const char *name; size_t rank; ort::ElementType type; } expected[] = {
       {"y", 2, activation}, {"x", 2, activation}, {"slot", 1, ort::kInt32}, {"rank", 2, ort::kInt32}, {"scale", 1, ort::kFloat}};
   for (size_t i = 0; i < kFirstPair; i += 1) {
-    if (Status *status = ReadInput(api, context, i, views[i])) return status;
+    if (Status *status = front.ReadInput(context, i, views[i])) return status;
     if (views[i]->rank != expected[i].rank)
-      return Refuse(api, "%s has %zu dimensions, not %zu", expected[i].name, views[i]->rank, expected[i].rank);
+      return front.Refuse("%s has %zu dimensions, not %zu", expected[i].name, views[i]->rank, expected[i].rank);
     if (views[i]->type != expected[i].type)
-      return Refuse(api, "%s has element type %d, not %d", expected[i].name, views[i]->type, expected[i].type);
+      return front.Refuse("%s has element type %d, not %d", expected[i].name, views[i]->type, expected[i].type);
   }
   call->rows = y.dims[0];
   call->columns = y.dims[1];
   call->in = x.dims[1];
   call->slots = scale.dims[0];
   if (x.dims[0] != call->rows || slot.dims[0] != call->rows)
-    return Refuse(api, "y has %lld rows, x %lld and slot %lld", (long long)call->rows, (long long)x.dims[0],
-                  (long long)slot.dims[0]);
+    return front.Refuse("y has %lld rows, x %lld and slot %lld", (long long)call->rows, (long long)x.dims[0],
+                        (long long)slot.dims[0]);
   if (rank->dims[1] != call->slots)
-    return Refuse(api, "rank is for %lld slots and scale for %lld", (long long)rank->dims[1], (long long)call->slots);
+    return front.Refuse("rank is for %lld slots and scale for %lld", (long long)rank->dims[1], (long long)call->slots);
   call->y = y.bytes;
   call->x = x.bytes;
   call->slot = static_cast<const int32_t *>(slot.bytes);
@@ -107,26 +70,26 @@ Status *ReadCommon(const Kernel &kernel, const ort::KernelContext *context, Lora
 }
 
 Status *ReadPair(const Kernel &kernel, const ort::KernelContext *context, int index, LoraCall *call) {
-  const Api &api = kernel.api;
+  const OperatorFront front(kernel.api, kName);
   TensorView a, b;
-  if (Status *status = ReadInput(api, context, kFirstPair + 2 * index, &a)) return status;
-  if (Status *status = ReadInput(api, context, kFirstPair + 2 * index + 1, &b)) return status;
+  if (Status *status = front.ReadInput(context, kFirstPair + 2 * index, &a)) return status;
+  if (Status *status = front.ReadInput(context, kFirstPair + 2 * index + 1, &b)) return status;
   Element weights;
   if (a.type != b.type || !ElementOf(a.type, &weights) || !kernel.backend->weights[static_cast<int>(weights)])
-    return Refuse(api, "A and B of pair %d have element types %d and %d, which this build does not compute with", index, a.type,
-                  b.type);
-  if (index > 0 && weights != call->weights) return Refuse(api, "pair %d has another element type than pair 0", index);
+    return front.Refuse("A and B of pair %d have element types %d and %d, which this build does not compute with", index, a.type,
+                        b.type);
+  if (index > 0 && weights != call->weights) return front.Refuse("pair %d has another element type than pair 0", index);
   call->weights = weights;
-  if (a.rank != 3 || b.rank != 3) return Refuse(api, "A and B of pair %d have %zu and %zu dimensions, not 3", index, a.rank, b.rank);
+  if (a.rank != 3 || b.rank != 3) return front.Refuse("A and B of pair %d have %zu and %zu dimensions, not 3", index, a.rank, b.rank);
   if (index == 0) call->max_rank = a.dims[1];
   if (a.dims[0] != call->slots || b.dims[0] != call->slots)
-    return Refuse(api, "A and B of pair %d are for %lld and %lld slots, scale for %lld", index, (long long)a.dims[0],
-                  (long long)b.dims[0], (long long)call->slots);
+    return front.Refuse("A and B of pair %d are for %lld and %lld slots, scale for %lld", index, (long long)a.dims[0],
+                        (long long)b.dims[0], (long long)call->slots);
   if (a.dims[1] != call->max_rank || b.dims[1] != call->max_rank)
-    return Refuse(api, "A and B of pair %d hold ranks to %lld and %lld, those before it to %lld", index, (long long)a.dims[1],
-                  (long long)b.dims[1], (long long)call->max_rank);
+    return front.Refuse("A and B of pair %d hold ranks to %lld and %lld, those before it to %lld", index, (long long)a.dims[1],
+                        (long long)b.dims[1], (long long)call->max_rank);
   if (a.dims[2] != call->in)
-    return Refuse(api, "A of pair %d reads %lld features, x has %lld", index, (long long)a.dims[2], (long long)call->in);
+    return front.Refuse("A of pair %d reads %lld features, x has %lld", index, (long long)a.dims[2], (long long)call->in);
   LoraPair &pair = call->pairs[index];
   pair.a = a.bytes;
   pair.b = b.bytes;
@@ -138,26 +101,27 @@ Status *ReadPair(const Kernel &kernel, const ort::KernelContext *context, int in
 // Everything that can be known before a kernel runs. Nothing has been written when it refuses.
 Status *ReadCall(const Kernel &kernel, const ort::KernelContext *context, LoraCall *call) {
   const Api &api = kernel.api;
+  const OperatorFront front(api, kName);
   size_t count = 0;
   if (Status *status = api.GetInputCount(context, &count)) return status;
   if (count < kFirstPair + 2 || (count - kFirstPair) % 2 != 0 || (count - kFirstPair) / 2 > kMaxPairs)
-    return Refuse(api, "it has %zu inputs: 5 and one to %d pairs of A and B are wanted", count, kMaxPairs);
+    return front.Refuse("it has %zu inputs: 5 and one to %d pairs of A and B are wanted", count, kMaxPairs);
   call->pair_count = static_cast<int>((count - kFirstPair) / 2);
   TensorView rank;
   if (Status *status = ReadCommon(kernel, context, call, &rank)) return status;
   if (kernel.site < 0 || kernel.site + call->pair_count > rank.dims[0])
-    return Refuse(api, "rank has %lld sites, which does not hold %d from site %lld on", (long long)rank.dims[0],
-                  call->pair_count, (long long)kernel.site);
+    return front.Refuse("rank has %lld sites, which does not hold %d from site %lld on", (long long)rank.dims[0],
+                        call->pair_count, (long long)kernel.site);
   for (int i = 0; i < call->pair_count; i += 1) {
     if (Status *status = ReadPair(kernel, context, i, call)) return status;
     call->pairs[i].rank = static_cast<const int32_t *>(rank.bytes) + (kernel.site + i) * call->slots;
   }
   const LoraPair &last = call->pairs[call->pair_count - 1];
   if (last.column + last.out != call->columns)
-    return Refuse(api, "y has %lld columns, the pairs write %lld", (long long)call->columns, (long long)(last.column + last.out));
+    return front.Refuse("y has %lld columns, the pairs write %lld", (long long)call->columns, (long long)(last.column + last.out));
   if (!kernel.backend->indices_on_host) return nullptr;
   char message[kMessageBytes];
-  return CheckIndices(*call, message, sizeof message) ? nullptr : Refuse(api, "%s", message);
+  return CheckIndices(*call, message, sizeof message) ? nullptr : front.Refuse("%s", message);
 }
 
 Status *QUIVER_ORT_CALL Compute(void *opaque, ort::KernelContext *context) {

@@ -16,6 +16,7 @@ export async function emulatedOperator(): Promise<EmulatedOperator> {
     'kernels/emulated/emulated_library.cc',
     'kernels/operator/library.cc',
     'kernels/operator/lora_op.cc',
+    'kernels/operator/tensor_view.cc',
     'kernels/cuda/lora.cu',
   )
   const handle = loadNativeLibrary(path)
