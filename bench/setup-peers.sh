@@ -16,7 +16,7 @@ set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 peers=$root/.peers
-python=${PYTHON:-python3}
+python=${QUIVER_PYTHON:-python3}
 
 # venv NAME REQUIREMENT...: a virtual environment with these packages, marked as whole only when it is.
 venv() {
@@ -30,6 +30,7 @@ venv() {
 
 whole() { touch "$peers/$1/whole"; }
 
+# 1.107.0 of litellm was a compromised release, and later ones cannot be installed with [proxy].
 gateway() {
   venv gateway sglang-router==0.3.2 'litellm[proxy]==1.106.2'
   whole gateway
