@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import type { Summary } from './statistics.ts'
 
-export const units = ['ms', 's', 'x', 'tokens/s', 'GFLOP/s', 'GB/s', 'MB', 'µs', 'loads', 'share'] as const
+export const units = ['ms', 's', 'x', 'tokens/s', 'requests/s', 'GFLOP/s', 'GB/s', 'MB', 'µs', 'loads', 'share'] as const
 export type Unit = (typeof units)[number]
 
 const targetSchema = z.object({ at: z.enum(['most', 'least']), value: z.number() })

@@ -1,0 +1,2 @@
+/** The model that the stub says it serves. */
+export const STUB_MODEL = 'stub-model'
