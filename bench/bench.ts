@@ -22,6 +22,17 @@ export interface BenchContext {
   progress(line: string): void
 }
 
+/** A picture of some of a bench's figures. */
+export interface Chart {
+  /** Its file is `docs/plots/<name>.svg`. */
+  readonly name: string
+  readonly title: string
+  /** Figures whose ids begin so, each a bar. */
+  readonly ids: string
+  /** The end of the id of the bar that stands out. */
+  readonly ours: string
+}
+
 /** One bench: `npm run bench -- <name>`. */
 export interface Bench {
   readonly name: string
@@ -31,5 +42,7 @@ export interface Bench {
   readonly description: string
   /** Can be run alone with --only. */
   readonly parts: readonly string[]
+  /** Shown above its tables. */
+  readonly charts?: readonly Chart[]
   run(context: BenchContext): Promise<readonly Figure[]>
 }

@@ -3,9 +3,10 @@ import { engineBench } from './engine/engine-bench.ts'
 import { gatewayBench } from './gateway/gateway-bench.ts'
 import { opsBench } from './ops/ops-bench.ts'
 import { placementBench } from './placement/placement-bench.ts'
+import { serveBench } from './serve/serve-bench.ts'
 import { tiersBench } from './tiers/tiers-bench.ts'
 
 /** Every bench by its name, in the order of docs/benchmarks.md. */
 export const benches: ReadonlyMap<string, Bench> = new Map(
-  [engineBench, opsBench, tiersBench, placementBench, gatewayBench].map((bench) => [bench.name, bench]),
+  [engineBench, opsBench, tiersBench, placementBench, gatewayBench, serveBench].map((bench) => [bench.name, bench]),
 )

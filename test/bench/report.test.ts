@@ -48,7 +48,9 @@ const result: BenchResult = {
 }
 
 test('docs/benchmarks.md says what the kept results say: `npm run bench -- report` writes it', async () => {
-  expect(await readFile(paths.page, 'utf8')).toBe(await renderReport(benches.values(), paths))
+  const { page, plots } = await renderReport(benches.values(), paths)
+  expect(await readFile(paths.page, 'utf8')).toBe(page)
+  for (const [file, svg] of plots) expect(await readFile(path.join(paths.plots, file), 'utf8'), file).toBe(svg)
 })
 
 test('every target that the kept results miss is explained in the notes', async () => {
@@ -68,7 +70,15 @@ test('the kept results are of benches that exist, and no figure is told twice', 
 
 test('a page shows value, target and verdict with the machine, the seed and the notes', () => {
   const page = benchmarksPage(
-    [{ title: 'One engine', description: 'What it measures.', result, notes: 'Why `step.time` is slow.\n' }],
+    [
+      {
+        title: 'One engine',
+        description: 'What it measures.',
+        result,
+        notes: 'Why `step.time` is slow.\n',
+        pictures: [{ title: 'Steps', file: 'steps.svg' }],
+      },
+    ],
     'Not measured yet.\n',
   )
   expect(page).toContain('| a step | 4.00 ms | 3.00 ms | 5.00 ms | ≤ 3.5 ms | MISSED | `step.time` |')
@@ -77,9 +87,12 @@ test('a page shows value, target and verdict with the machine, the seed and the 
   expect(page).toContain('onnxruntime 1.30.0; commit 1a2b3c4d5e6f')
   expect(page).toContain('0.5 % of the time given to other guests')
   expect(page).toContain('Why `step.time` is slow.')
+  expect(page).toContain('![Steps](plots/steps.svg)')
   expect(page).not.toContain('Quick')
   expect(page).toMatch(/\n## On a GPU\n\nNot measured yet\.\n$/)
-  expect(benchmarksPage([{ title: '', description: '', result: { ...result, quick: true }, notes: '' }], '')).toContain('Quick')
+  expect(
+    benchmarksPage([{ title: '', description: '', result: { ...result, quick: true }, notes: '', pictures: [] }], ''),
+  ).toContain('Quick')
 })
 
 test('a result is read back as it was written', async () => {
