@@ -6,7 +6,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { ServingError } from '@quiver/protocol'
 import type { BenchContext, Environment } from '../bench.ts'
 
-const READY_MS = 300_000
+const READY_MS = 600_000
 const POLL_MS = 250
 const STOP_PATIENCE_MS = 10_000
 const OUTPUT_KEPT = 4000
@@ -46,7 +46,7 @@ export function startPeer({ file, args, env }: PeerCommand, { env: outside, clea
   return { child, output: () => output }
 }
 
-/** @throws ServingError `internal` with its last words when it ends before, or takes more than five minutes */
+/** @throws ServingError `internal` with its last words when it ends before, or takes more than ten minutes */
 export async function untilHealthy(url: string, name: string, peer: PeerProcess, signal: AbortSignal): Promise<void> {
   const endAtMs = performance.now() + READY_MS
   while (performance.now() < endAtMs && peer.child.exitCode === null) {
