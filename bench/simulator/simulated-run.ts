@@ -1,9 +1,12 @@
 /** One request inside a simulated worker, and how the planner sees it. */
 import type { AdapterDigest, SequenceId } from '@quiver/protocol'
+import { flowOf, type SequenceClient } from '../../packages/worker/src/step/service-ledger.ts'
 import type { RunningView, WaitingView } from '../../packages/worker/src/step/step-plan.ts'
 import type { Want } from './simulated-tiers.ts'
 
 export interface SimulatedRequest {
+  /** Absent: everybody's. */
+  readonly tenant?: string
   /** Absent for the base model. */
   readonly adapter?: AdapterDigest
   readonly bytes: number
@@ -28,6 +31,7 @@ export interface Run {
   readonly request: SimulatedRequest
   readonly listener: RunListener
   readonly sequence: SequenceId
+  readonly arrivedAtMs: number
   readonly deadlineAtMs: number
   readonly tokens: number[]
   computed: number
@@ -35,9 +39,19 @@ export interface Run {
   adapter: Want | undefined
 }
 
+export function clientOf({ tenant = 'default' }: SimulatedRequest): SequenceClient {
+  return { tenant, weight: 1, priority: 'normal' }
+}
+
+/** The adapter as the counters name it. */
+export function flowOfRequest({ adapter }: SimulatedRequest): string {
+  return flowOf(adapter === undefined ? { kind: 'base' } : { kind: 'adapter', digest: adapter })
+}
+
 function sequenceView({ sequence, tokens, request, fate, deadlineAtMs }: Run) {
   return {
     sequence,
+    client: clientOf(request),
     deadlineAtMs,
     fate,
     tokens,
@@ -55,7 +69,7 @@ export function runningView(run: Run): RunningView {
 }
 
 export function waitingView(run: Run): WaitingView {
-  const view = { ...sequenceView(run), arrivesByMs: Number.POSITIVE_INFINITY }
+  const view = { ...sequenceView(run), arrivedAtMs: run.arrivedAtMs, arrivesByMs: Number.POSITIVE_INFINITY }
   const digest = run.request.adapter
   if (digest === undefined) return { ...view, adapter: { kind: 'base' } }
   return { ...view, adapter: { kind: 'adapter', digest, state: run.adapter?.isReady ? 'ready' : 'arriving' } }

@@ -3,9 +3,18 @@ import assert from 'node:assert/strict'
 import type { AdapterDigest, HeldPresence, SequenceId, WorkerEvent, WorkerLoad } from '@quiver/protocol'
 import { LoadMeter } from '../../packages/worker/src/load-meter.ts'
 import { planStep } from '../../packages/worker/src/step/plan-step.ts'
+import { ServiceLedger } from '../../packages/worker/src/step/service-ledger.ts'
 import type { Admission, PlannedFinish, RunPlan, StepPlan, StepView } from '../../packages/worker/src/step/step-plan.ts'
 import type { DeviceModel } from './device-model.ts'
-import { type Run, type RunListener, runningView, type SimulatedRequest, waitingView } from './simulated-run.ts'
+import {
+  clientOf,
+  flowOfRequest,
+  type Run,
+  type RunListener,
+  runningView,
+  type SimulatedRequest,
+  waitingView,
+} from './simulated-run.ts'
 import { SimulatedTiers } from './simulated-tiers.ts'
 import type { Simulation } from './simulation.ts'
 
@@ -13,6 +22,8 @@ export interface WorkerCapacity {
   readonly sequences: number
   readonly slots: number
   readonly chunkTokens: number
+  /** Of the places, for tenants who are expected back; absent: none. */
+  readonly reservedShare?: number
   readonly ramBytes: number
 }
 
@@ -31,6 +42,7 @@ export class SimulatedWorker {
   readonly capacity: WorkerCapacity
   readonly #surroundings: WorkerSurroundings
   #meter = new LoadMeter()
+  #ledger = new ServiceLedger()
   #tiers: SimulatedTiers
   #waiting: Run[] = []
   #running: Run[] = []
@@ -89,6 +101,7 @@ export class SimulatedWorker {
       request,
       listener,
       sequence: this.#sequences as SequenceId,
+      arrivedAtMs: this.#simulation.nowMs(),
       deadlineAtMs: this.#simulation.nowMs() + request.deadlineMs,
       tokens: new Array<number>(request.promptTokens).fill(0),
       computed: 0,
@@ -98,6 +111,7 @@ export class SimulatedWorker {
     this.#sequences += 1
     this.counts.requests += 1
     this.#waiting.push(run)
+    this.#ledger.enqueue(clientOf(request), flowOfRequest(request), run.arrivedAtMs)
     this.#simulation.after(
       request.deadlineMs,
       this.#unlessRestarted(() => this.#step()),
@@ -132,6 +146,7 @@ export class SimulatedWorker {
     this.#isAlive = true
     this.#isStepping = false
     this.#meter = new LoadMeter()
+    this.#ledger = new ServiceLedger()
     this.#tiers = this.#makeTiers(this.#tiers.disk)
     this.#events = 0
     this.#surroundings.send(this.snapshot())
@@ -196,7 +211,7 @@ export class SimulatedWorker {
 
   #step(): void {
     if (this.#isStepping) return
-    const plan = planStep(this.#view(), { sequences: this.capacity.sequences, chunkTokens: this.capacity.chunkTokens })
+    const plan = planStep(this.#view(), this.capacity)
     this.#begin(plan)
     if (plan.kind === 'idle') return
     this.#isStepping = true
@@ -225,7 +240,9 @@ export class SimulatedWorker {
     const run = [...this.#running, ...this.#waiting].find((one) => one.sequence === sequence)
     assert(run !== undefined, 'who is ended was there')
     this.#running = this.#running.filter((one) => one !== run)
+    const waited = this.#waiting.length
     this.#waiting = this.#waiting.filter((one) => one !== run)
+    this.#ledger.leave(clientOf(run.request), flowOfRequest(run.request), this.#waiting.length < waited ? 'waiting' : 'running')
     run.adapter?.release()
     run.listener.ended(cause === 'late' ? 'expired' : cause)
   }
@@ -235,10 +252,12 @@ export class SimulatedWorker {
     const [run] = this.#waiting.splice(index, 1)
     assert(run !== undefined && index >= 0, 'who is admitted was waiting')
     if (admission.kind === 'adapter') run.adapter?.lease(admission.slot, admission.digest)
+    this.#ledger.admit(clientOf(run.request), flowOfRequest(run.request))
     this.#running.push(run)
   }
 
-  #apply({ work }: RunPlan): void {
+  #apply({ work, charges }: RunPlan): void {
+    this.#ledger.charge(charges, this.#simulation.nowMs())
     const rows = new Map(work.map((part) => [part.sequence, part]))
     const ended = this.#running.filter((run) => {
       const part = rows.get(run.sequence)
@@ -251,6 +270,7 @@ export class SimulatedWorker {
     })
     for (const run of ended) {
       this.#running.splice(this.#running.indexOf(run), 1)
+      this.#ledger.leave(clientOf(run.request), flowOfRequest(run.request), 'running')
       run.adapter?.release()
       run.listener.ended('done')
     }
@@ -259,7 +279,8 @@ export class SimulatedWorker {
 
   #view(): StepView {
     const nowMs = this.#simulation.nowMs()
-    return { nowMs, running: this.#running.map(runningView), waiting: this.#waiting.map(waitingView), slots: this.#tiers.slots() }
+    const [running, waiting] = [this.#running.map(runningView), this.#waiting.map(waitingView)]
+    return { nowMs, running, waiting, slots: this.#tiers.slots(), tenants: this.#ledger.view(nowMs) }
   }
 
   #tell(digest: AdapterDigest, presence: HeldPresence | 'absent'): void {

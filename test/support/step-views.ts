@@ -8,6 +8,7 @@ export const digestOf = (name: string): AdapterDigest => fakeDigest(name)
 
 const common = (id: number, promptLength: number) => ({
   sequence: id as SequenceId,
+  client: { tenant: 'tests', priority: 'normal' as const },
   deadlineAtMs: 1_000_000,
   fate: 'live' as const,
   promptLength,
@@ -16,8 +17,8 @@ const common = (id: number, promptLength: number) => ({
   embeds: false,
 })
 
-type Overrides = Partial<Pick<WaitingView, 'deadlineAtMs' | 'fate' | 'top' | 'promptDetails' | 'embeds'>>
-type WaitingOptions = { prompt?: number; adapter?: string; arriving?: boolean; arrivesByMs?: number } & Overrides
+type Overrides = Partial<Pick<WaitingView, 'client' | 'deadlineAtMs' | 'fate' | 'top' | 'promptDetails' | 'embeds'>>
+type WaitingOptions = { prompt?: number; adapter?: string; arriving?: boolean; arrivesByMs?: number; arrivedAtMs?: number } & Overrides
 type RunningOptions = {
   prompt?: number
   computed?: number
@@ -28,9 +29,10 @@ type RunningOptions = {
 } & Overrides
 
 export function waiting(id: number, options: WaitingOptions = {}): WaitingView {
-  const { prompt = 3, adapter, arriving = false, arrivesByMs = 1_000_000, ...rest } = options
+  const { prompt = 3, adapter, arriving = false, arrivesByMs = 1_000_000, arrivedAtMs = 0, ...rest } = options
   return {
     ...common(id, prompt),
+    arrivedAtMs,
     arrivesByMs,
     tokens: Array.from({ length: prompt }, (_, index) => index),
     adapter:

@@ -25,6 +25,15 @@ export const limits = {
   mergedAdapters: 8,
   /** Requests a worker holds beyond the running ones; more are answered `overloaded`. */
   waitingSequences: 1024,
+  /** Of one tenant, unless the operator says otherwise: requests that wait, and prompt tokens of them. */
+  tenantWaitingSequences: 512,
+  tenantWaitingTokens: 524_288,
+  /** A tenant's share beside others, between these. */
+  tenantWeightAtLeast: 0.01,
+  tenantWeightAtMost: 100,
+  /** Tenants, and adapters of each, whose service is counted; above what can wait and run at once. */
+  countedTenants: 4096,
+  countedAdapters: 4096,
   /** Stop sequences of one request by default, and their length in characters. */
   stopSequences: 16,
   /** The most that may be allowed with --max-stop-sequences. */

@@ -35,10 +35,18 @@ export const samplingSchema = z.object({
 })
 export type SamplingParameters = z.infer<typeof samplingSchema>
 
+/** Lowest first. */
+export const priorities = ['low', 'normal', 'high'] as const
+export type Priority = (typeof priorities)[number]
+
 /** Body of `POST /v1/run`. The answer is a stream of RunEvents, one JSON object a line. */
 export const runRequestSchema = z.object({
   requestId: z.string().min(1).max(128),
   tenant: z.string().min(1).max(128),
+  /** The tenant's share of the worker beside other tenants; absent: 1. */
+  weight: z.number().min(limits.tenantWeightAtLeast).max(limits.tenantWeightAtMost).optional(),
+  /** Before or after the tenant's own other requests; absent: `normal`. */
+  priority: z.enum(priorities).optional(),
   adapter: adapterRefSchema,
   /** The base model that it is meant for, which a worker of another one refuses; absent: the worker's. */
   base: z.string().min(1).optional(),

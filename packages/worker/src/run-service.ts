@@ -15,6 +15,7 @@ import { tokensOf, type Work, type WorkDeps, workOf } from './run-work.ts'
 import { type Constraint, constrainedSampler } from './sampling/constrained.ts'
 import { adapterArriving, errorEvent } from './step/apply-step.ts'
 import type { EventSink, Generation, SequenceAdapter } from './step/sequence.ts'
+import type { SequenceClient } from './step/service-ledger.ts'
 import { deadlineOf, inTime, type TimeLimit } from './time-limit.ts'
 import type { Timers } from './timers.ts'
 import type { RenderedConversation } from './tokenizer/adapter-templates.ts'
@@ -253,6 +254,7 @@ export class RunService {
     this.#deps.loop.submit({
       id,
       requestId: request.requestId,
+      client: clientOf(request),
       promptIds,
       adapter,
       arrivedAtMs: run.arrivedAtMs,
@@ -280,6 +282,10 @@ interface Run extends Arrived, Work {
 
 function arrivalEnd({ arrivesByMs, arrivedAtMs }: Run): TimeLimit {
   return { atMs: arrivesByMs, error: adapterArriving('the adapter', arrivesByMs - arrivedAtMs) }
+}
+
+function clientOf({ tenant, weight = 1, priority = 'normal' }: RunRequest): SequenceClient {
+  return { tenant, weight, priority }
 }
 
 /** An embedding has no form to keep to. */

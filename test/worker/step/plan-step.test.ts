@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { OVERTAKEN_MS } from '../../../packages/worker/src/step/fair-order.ts'
 import { planStep } from '../../../packages/worker/src/step/plan-step.ts'
 import type { StepPlan } from '../../../packages/worker/src/step/step-plan.ts'
 import { digestOf, free, loading, resident, running, view, waiting } from '../../support/step-views.ts'
@@ -60,8 +61,8 @@ describe('planStep', () => {
     expect(plan).toMatchObject({
       work: [
         { sequence: 1, phase: 'decode', rowCount: 1 },
-        { sequence: 2, phase: 'prefill', rowCount: 8 },
         { sequence: 3, phase: 'decode', rowCount: 1 },
+        { sequence: 2, phase: 'prefill', rowCount: 8 },
       ],
       admissions: [],
     })
@@ -210,7 +211,7 @@ describe('planStep with slots', () => {
     const none = { ...limits, sequences: 0 }
     const unwanted = [waiting(1, { adapter: 'a' }), waiting(2, { adapter: 'x' }), waiting(3, { adapter: 'z' })]
     expect(loads(planStep(view({ waiting: unwanted, slots }), none))).toEqual([[digestOf('a'), 1]])
-    const furthest = ['a', 'x', 'z', 'y'].map((adapter, index) => waiting(index + 1, { adapter }))
+    const furthest = ['a', 'x', 'z', 'y'].map((adapter, index) => waiting(index + 1, { adapter, arrivedAtMs: -OVERTAKEN_MS }))
     expect(loads(planStep(view({ waiting: furthest, slots }), none))).toEqual([[digestOf('a'), 1]])
   })
 
@@ -243,11 +244,13 @@ describe('planStep with slots', () => {
       running(9, { slot: 1, adapter: 'y' }),
     ]
     const roomy = { ...limits, sequences: 8 }
+    // As long ago that nobody may overtake for the sake of a slot any more.
+    const arrivedAtMs = -OVERTAKEN_MS
     const waiters = [
-      waiting(1, { adapter: 'y', prompt: 1 }),
-      waiting(2, { adapter: 'a' }),
-      waiting(3, { adapter: 'y' }),
-      waiting(4, { adapter: 'x' }),
+      waiting(1, { adapter: 'y', prompt: 1, arrivedAtMs }),
+      waiting(2, { adapter: 'a', arrivedAtMs }),
+      waiting(3, { adapter: 'y', arrivedAtMs }),
+      waiting(4, { adapter: 'x', arrivedAtMs }),
     ]
     // Sequence 1 asks before the newcomer 2: it joins y, so x (index 0) is drained instead, and 4 has to wait.
     const joined = planStep(view({ running: users, waiting: waiters, slots }), roomy)

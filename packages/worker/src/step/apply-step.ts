@@ -35,6 +35,8 @@ export function beginStep(batch: Batch, plan: StepPlan, deps: StepDeps): void {
 export function applyStep(batch: Batch, plan: RunPlan, result: StepResult, deps: StepDeps): void {
   assert(result.length === plan.wanted.length, `the engine answered ${result.length} of ${plan.wanted.length} wanted rows`)
   const outputs = new Map(result.map((output) => [output.row, output]))
+  // Before anybody ends: whoever has nothing here any more is not counted.
+  batch.ledger.charge(plan.charges, deps.clock.nowMs())
   for (const work of plan.work) {
     const sequence = batch.get(work.sequence)
     try {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import type { SlotView } from '@quiver/cache'
 import type { AdapterDigest, FinishReason, RunEvent, SequenceId, ServingError } from '@quiver/protocol'
 import type { Sequence, SequenceSlot } from './sequence.ts'
+import { flowOf, ServiceLedger } from './service-ledger.ts'
 import type { PlannedFinish, StepView } from './step-plan.ts'
 
 export type FinishCause = FinishReason | PlannedFinish['cause'] | 'stopped'
@@ -22,6 +23,8 @@ export interface BatchCounters {
 export class Batch {
   readonly #waiting = new Map<SequenceId, Sequence>()
   readonly #running = new Map<SequenceId, Sequence>()
+  /** Who has had how much; told of every coming, admission and end by the methods below. */
+  readonly ledger = new ServiceLedger()
   readonly counters: BatchCounters = {
     steps: 0,
     failedSteps: 0,
@@ -57,6 +60,7 @@ export class Batch {
 
   add(sequence: Sequence): void {
     this.#waiting.set(sequence.id, sequence)
+    this.ledger.enqueue(sequence.init.client, flowOfSequence(sequence), sequence.init.arrivedAtMs)
   }
 
   find(id: SequenceId): Sequence | undefined {
@@ -83,14 +87,16 @@ export class Batch {
     sequence.admit(slot, nowMs)
     this.#waiting.delete(id)
     this.#running.set(id, sequence)
+    this.ledger.admit(sequence.init.client, flowOfSequence(sequence))
     this.counters.admitted += 1
   }
 
   /** Ends a sequence; a second end of the same one is not counted. */
   finish(sequence: Sequence, cause: FinishCause, event: Extract<RunEvent, { type: 'done' | 'error' }>): void {
     if (sequence.isFinished) return
-    this.#waiting.delete(sequence.id)
+    const was = this.#waiting.delete(sequence.id) ? 'waiting' : 'running'
     this.#running.delete(sequence.id)
+    this.ledger.leave(sequence.init.client, flowOfSequence(sequence), was)
     this.counters.finished[cause] += 1
     sequence.finish(event)
   }
@@ -101,6 +107,11 @@ export class Batch {
       running: Array.from(this.#running.values(), (sequence) => sequence.runningView()),
       waiting: Array.from(this.#waiting.values(), (sequence) => sequence.waitingView()),
       slots,
+      tenants: this.ledger.view(nowMs),
     }
   }
+}
+
+function flowOfSequence({ init: { adapter } }: Sequence): string {
+  return adapter.kind === 'base' ? flowOf(adapter) : flowOf({ kind: 'adapter', digest: adapter.lease.digest })
 }

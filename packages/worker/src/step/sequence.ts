@@ -5,6 +5,7 @@ import type { Constraint } from '../sampling/constrained.ts'
 import type { Sampler } from '../sampling/sampler.ts'
 import type { StopSequences } from '../sampling/stop-sequences.ts'
 import type { TokenStream } from '../tokenizer/tokenizer.ts'
+import type { SequenceClient } from './service-ledger.ts'
 import type { RunningView, SequenceFate, WaitingView } from './step-plan.ts'
 
 /** Where a sequence's events go. Neither throws nor waits; what cannot be delivered is dropped there. */
@@ -20,6 +21,7 @@ export type Task = Generation | { readonly kind: 'embed' }
 interface CommonInit {
   readonly id: SequenceId
   readonly requestId: string
+  readonly client: SequenceClient
   readonly promptIds: readonly number[]
   /** The sequence owns the lease from here on. */
   readonly adapter: SequenceAdapter
@@ -171,6 +173,7 @@ export class Sequence {
     const { adapter } = this.init
     return {
       ...this.#commonView(),
+      arrivedAtMs: this.init.arrivedAtMs,
       arrivesByMs: this.init.arrivesByMs,
       adapter:
         adapter.kind === 'base'
@@ -199,10 +202,11 @@ export class Sequence {
 
   #commonView() {
     const { init } = this
-    const { id, deadlineAtMs, promptIds } = init
+    const { id, client, deadlineAtMs, promptIds } = init
     const isText = init.kind === 'generate'
     return {
       sequence: id,
+      client,
       deadlineAtMs,
       fate: this.#fate,
       tokens: this.#tokens,

@@ -1,6 +1,8 @@
 import type { SlotView } from '@quiver/cache'
 import type { AdapterDigest, SequenceId, SlotIndex } from '@quiver/protocol'
 import type { StepRow, WantedRow } from '../engine/engine.ts'
+import type { Charge, SequenceClient, TenantService } from './service-ledger.ts'
+import type { StepPace } from './step-times.ts'
 
 /** `cancelled`: the client has gone. `failed`: its adapter cannot be had. Both end it at the next plan. */
 export type SequenceFate = 'live' | 'cancelled' | 'failed'
@@ -8,6 +10,7 @@ export type SequenceFate = 'live' | 'cancelled' | 'failed'
 /** What a plan needs to know of any sequence. Times are monotonic milliseconds, lengths are tokens. */
 interface SequenceView {
   readonly sequence: SequenceId
+  readonly client: Pick<SequenceClient, 'tenant' | 'priority'>
   readonly deadlineAtMs: number
   readonly fate: SequenceFate
   /** The prompt and what was generated so far. */
@@ -26,6 +29,7 @@ export interface WaitingView extends SequenceView {
   readonly adapter:
     | { readonly kind: 'base' }
     | { readonly kind: 'adapter'; readonly digest: AdapterDigest; readonly state: 'arriving' | 'ready' }
+  readonly arrivedAtMs: number
   /** An adapter that is still arriving then comes too late. */
   readonly arrivesByMs: number
 }
@@ -43,15 +47,21 @@ export interface StepView {
   readonly nowMs: number
   /** In the order of admission. */
   readonly running: readonly RunningView[]
-  /** In the order of arrival. */
+  /** In the order of their coming. */
   readonly waiting: readonly WaitingView[]
   /** Every slot, in the order of its index. */
   readonly slots: readonly SlotView[]
+  /** The service that tenants have had: of each that is here, or was lately. Absent: nobody counts, and all are alike. */
+  readonly tenants?: readonly TenantService[]
+  /** How long steps take; absent: nobody measures, or nothing was measured yet. Prompts then fill the chunk. */
+  readonly pace?: StepPace
 }
 
 export interface StepLimits {
   /** Sequences that run at once. */
   readonly sequences: number
+  /** Share of the places, 0 … below 1, that is kept for tenants who are expected back (`Places`); absent: none. */
+  readonly reservedShare?: number
   /** Prompt rows in one step, over all sequences: the longest pause that a prompt can put between two tokens of others. */
   readonly chunkTokens: number
 }
@@ -115,6 +125,8 @@ export interface RunPlan extends Changes {
   /** In the order of their rows. */
   readonly work: readonly SequenceRows[]
   readonly segments: readonly Segment[]
+  /** What its rows cost whom. */
+  readonly charges: readonly Charge[]
 }
 
 export interface IdlePlan extends Changes {
