@@ -1,7 +1,7 @@
 /** `quiver gateway`: one gateway process in front of workers that run elsewhere. It keeps nothing; any number of them may run. */
 import { Resolver } from 'node:dns/promises'
 import { isIP } from 'node:net'
-import { openDiscovery, RedisRegistry, systemClock, WorkerPool, workerAgent } from '@quiver/gateway'
+import { openDiscovery, RedisRegistry, type Siblings, systemClock, WorkerPool, workerAgent } from '@quiver/gateway'
 import { type Logger, ServingError } from '@quiver/protocol'
 import { openGateway } from './gateway-parts.ts'
 import { isLoopback } from './loopback.ts'
@@ -14,10 +14,14 @@ const DRAIN_MS = 20_000
 /** After the second signal. */
 const EXIT_AT_ONCE = 130
 
+export const STOPPING = 'Stopping: running requests may finish. A second signal stops at once.\n'
+
 export interface GatewayIo {
   readonly stdout: NodeJS.WritableStream
   readonly stderr: NodeJS.WritableStream
   readonly log: Logger
+  /** The other processes of this gateway, of which the one that started them tells; absent: there is this one alone. */
+  readonly siblings?: Siblings
 }
 
 /**
@@ -25,23 +29,24 @@ export interface GatewayIo {
  * @returns the process's exit code
  * @throws ServingError when it cannot start, with what to change
  */
-export async function runGateway(config: Config, { stdout, stderr, log }: GatewayIo): Promise<number> {
+export async function runGateway(config: Config, { stdout, stderr, log, siblings }: GatewayIo): Promise<number> {
   refuseWithoutWorkers(config)
   const clock = systemClock()
   const agent = workerAgent()
   // Requests that find no worker are told so at once; balancers and clients try again elsewhere.
   const workers = new WorkerPool({ dispatcher: agent, clock, random: Math.random, log }, { patienceMs: 0 })
-  const { gateway, opened, administration, drops } = await openGateway(config, { workers, clock, log, stderr })
+  const { gateway, opened, administration, drops } = await openGateway(config, { workers, clock, log, stderr, siblings })
   const { url } = await gateway.listen()
   await orUnusable(config, () => opened.start())
   const registry = opened.redis === undefined ? undefined : new RedisRegistry({ redis: opened.redis, log })
   const discovery = openDiscovery(config.workers, registry, { clock, log, random: Math.random, resolve: resolveName })
   for (const [source, one] of discovery) one.start((addresses) => workers.list(source, addresses, config.workerToken))
   gateway.open()
-  stdout.write(`Quiver's gateway is ready: ${url}\n`)
+  if (siblings === undefined) stdout.write(`Quiver's gateway is ready: ${url}\n`)
+  else siblings.ready(url)
   const stopped = onStopSignals({
     nowMs: clock.nowMs,
-    onFirst: () => stderr.write('Stopping: running requests may finish. A second signal stops at once.\n'),
+    onFirst: () => siblings === undefined && stderr.write(STOPPING),
     onSecond: () => process.exit(EXIT_AT_ONCE),
   })
   void workers.whenKnown().then(async () => {

@@ -2,7 +2,7 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import { stat } from 'node:fs/promises'
 import type { WatchedStore } from '@quiver/cache/store'
-import { createGateway, type Gateway, Keyring, type TimerClock, type WorkerSource } from '@quiver/gateway'
+import { createGateway, type Gateway, Keyring, type Siblings, type TimerClock, type WorkerSource } from '@quiver/gateway'
 import type { Logger } from '@quiver/protocol'
 import manifest from '../package.json' with { type: 'json' }
 import { isLoopback } from './loopback.ts'
@@ -33,9 +33,11 @@ export async function openGateway(
     readonly clock: TimerClock
     readonly log: Logger
     readonly stderr: NodeJS.WritableStream
+    /** The other processes of this gateway; absent: there is this one alone. */
+    readonly siblings?: Siblings | undefined
   },
 ): Promise<GatewayParts> {
-  const { workers, clock, log, stderr } = deps
+  const { workers, clock, log, stderr, siblings } = deps
   for (const root of await missingFolders(config.localRoots)) {
     stderr.write(`QUIVER_LOCAL_ROOTS names ${root}, which is not a folder here: adapters below it are refused.\n`)
   }
@@ -46,10 +48,10 @@ export async function openGateway(
   }
   const keys = config.keys === '' ? undefined : Keyring.open(config.keys, log)
   const store = await openStore(config, { clock, log })
-  const opened = await openCatalogue(config, { store, clock, log, random: Math.random })
+  const opened = await openCatalogue(config, { store, clock, log, random: Math.random, siblings })
   const { catalogue, redis } = opened
   const now = () => new Date()
-  const drops = await openDrops(config, { store, catalogue, redis, workers, clock, log, random: Math.random })
+  const drops = await openDrops(config, { store, catalogue, redis, workers, clock, log, random: Math.random, siblings })
   const administration = openAdministration(config, {
     ...{ store, catalogue, workers, clock, log, now, cwd: process.cwd() },
     ...{ jobs: drops.jobs, drops: drops.admin },
@@ -62,6 +64,7 @@ export async function openGateway(
       ...(keys === undefined ? {} : { keys }),
       ...(config.adminKey === '' ? {} : { adminKey: config.adminKey }),
       admin: administration.admin,
+      ...(siblings === undefined ? {} : { siblings }),
       clock,
       now,
       log,

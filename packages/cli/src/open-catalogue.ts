@@ -5,10 +5,13 @@ import {
   Catalogue,
   CatalogueSync,
   collectGarbage,
+  JoinedChangeFeed,
   openRedis,
   RedisChangeFeed,
   type RedisConnection,
   RedisHotCopy,
+  SiblingChangeFeed,
+  type Siblings,
   type TimerClock,
 } from '@quiver/gateway'
 import type { Logger } from '@quiver/protocol'
@@ -36,14 +39,28 @@ export interface OpenCatalogue {
 
 export async function openCatalogue(
   config: Pick<Config, 'store' | 'redis'>,
-  deps: { readonly store: ObjectStore; readonly clock: TimerClock; readonly log: Logger; readonly random: () => number },
+  deps: {
+    readonly store: ObjectStore
+    readonly clock: TimerClock
+    readonly log: Logger
+    readonly random: () => number
+    /** The other processes of this gateway; absent: there is this one alone. */
+    readonly siblings?: Siblings | undefined
+  },
 ): Promise<OpenCatalogue> {
-  const { store, clock, log, random } = deps
+  const { store, clock, log, random, siblings } = deps
   const now = () => new Date()
   const redis = config.redis === '' ? undefined : await openRedis(config.redis, { log, random, clock })
   const scope = hash('sha256', config.store, 'hex').slice(0, 12)
-  const shared =
-    redis === undefined ? {} : { hotCopy: new RedisHotCopy({ redis, scope, log }), feed: new RedisChangeFeed({ redis, scope }) }
+  // Siblings tell each other also where there is Redis: it may be lost, and waits for nobody to have looked.
+  const feeds = [
+    ...(siblings === undefined ? [] : [new SiblingChangeFeed(siblings)]),
+    ...(redis === undefined ? [] : [new RedisChangeFeed({ redis, scope })]),
+  ]
+  const shared = {
+    ...(redis === undefined ? {} : { hotCopy: new RedisHotCopy({ redis, scope, log }) }),
+    ...(feeds.length === 0 ? {} : { feed: new JoinedChangeFeed(feeds) }),
+  }
   const catalogue = new Catalogue(store, { log, ...shared })
   const sync = new CatalogueSync({ catalogue, clock, random, log, refreshMs: REFRESH_MS, feed: shared.feed })
   let stopCollecting = () => {}

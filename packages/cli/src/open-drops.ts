@@ -6,15 +6,17 @@ import {
   createDropPublisher,
   type DropAdmin,
   type DropPublisher,
+  type JobView,
   keysOfEvent,
   LocalJobQueue,
   openRedisJobQueue,
   placeOf,
   type RedisConnection,
+  type Siblings,
   type TimerClock,
   type WorkerSource,
 } from '@quiver/gateway'
-import type { Logger } from '@quiver/protocol'
+import { type Logger, ServingError } from '@quiver/protocol'
 import type { Config } from './option-schema.ts'
 
 export interface OpenDrops extends DropPublisher {
@@ -32,9 +34,11 @@ export async function openDrops(
     readonly clock: TimerClock
     readonly log: Logger
     readonly random: () => number
+    /** The other processes of this gateway; absent: there is this one alone. */
+    readonly siblings?: Siblings | undefined
   },
 ): Promise<OpenDrops> {
-  const { redis, workers, clock, log, random } = deps
+  const { redis, workers, clock, log, random, siblings } = deps
   const now = () => new Date()
   const scope = hash('sha256', config.store, 'hex').slice(0, 12)
   const inRedis = redis === undefined ? undefined : await openRedisJobQueue({ redis, scope, clock, now, log })
@@ -50,6 +54,12 @@ export async function openDrops(
     },
   })
   const place = placeOf(config.store)
+  // Without Redis the queue is one process's own; its siblings ask it.
+  if (siblings !== undefined && inRedis === undefined) {
+    if (!siblings.isFirst) return dropsOfFirst(siblings, (event) => keysOfEvent(event, place))
+    siblings.answer(JOBS, (limit) => drops.jobs.recent(Number(limit)))
+    siblings.answer(NOTICE, (keys) => drops.notice(Array.isArray(keys) ? keys.map(String) : []))
+  }
   return {
     ...drops,
     admin: {
@@ -57,4 +67,23 @@ export async function openDrops(
       ...(inRedis === undefined ? {} : { queue: () => inRedis.queue }),
     },
   }
+}
+
+const JOBS = 'jobs'
+const NOTICE = 'notice'
+
+/** The drop folder as the first of several processes looks after it. */
+function dropsOfFirst(siblings: Siblings, keysOf: (event: unknown) => readonly string[]): OpenDrops {
+  const notice = async (keys: readonly string[]) => {
+    const [names] = await siblings.ask(NOTICE, keys, 'first')
+    return Array.isArray(names) ? names.map(String) : []
+  }
+  const jobs = {
+    async recent(limit: number) {
+      const [found] = await siblings.ask(JOBS, limit, 'first')
+      if (Array.isArray(found)) return found as readonly JobView[]
+      throw new ServingError('source_unavailable', 'the process that publishes drops does not answer: try again in a moment')
+    },
+  }
+  return { jobs, start: () => {}, notice: () => [], close: async () => {}, admin: { notice: (event) => notice(keysOf(event)) } }
 }

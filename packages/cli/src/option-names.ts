@@ -184,6 +184,12 @@ export const optionNames: Readonly<Record<ConfigKey, OptionName>> = {
     value: 'time',
     help: 'how long `quiver gateway` and `quiver worker` serve what still comes after they have said that they stop',
   },
+  processes: {
+    env: 'QUIVER_PROCESSES',
+    flag: 'processes',
+    value: 'count',
+    help: 'processes of `quiver gateway` on its one port, each with connections to all workers',
+  },
   workerHost: { env: 'QUIVER_WORKER_HOST', flag: 'worker-host', value: 'address', help: 'address of `quiver worker`' },
   workerPort: { env: 'QUIVER_WORKER_PORT', flag: 'worker-port', value: 'number', help: 'port of `quiver worker`' },
   workerAddress: {

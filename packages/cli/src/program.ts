@@ -16,7 +16,7 @@ const EXIT_USAGE = 2
 const EXIT_FAILED = 1
 
 /** Keys of options that concern only gateways and workers that are started by themselves. */
-const apartOnly = new Set(['workers', 'drainDelayMs', 'workerHost', 'workerPort', 'workerAddress', 'workerToken'])
+const apartOnly = new Set(['workers', 'drainDelayMs', 'processes', 'workerHost', 'workerPort', 'workerAddress', 'workerToken'])
 
 /** Runs one command to its end and ends the process with its exit code. */
 export async function runProgram(args: readonly string[]): Promise<void> {
@@ -59,8 +59,8 @@ async function exitCodeOf(args: readonly string[], log: Logger): Promise<number>
   })
   command('gateway', 'a gateway alone, for workers elsewhere', async ({ config, notices }) => {
     for (const notice of notices) process.stderr.write(`${notice}\n`)
-    const { runGateway } = await import('./gateway-command.ts')
-    return runGateway(config, { stdout: process.stdout, stderr: process.stderr, log })
+    const { runGatewayProcesses } = await import('./gateway-processes.ts')
+    return runGatewayProcesses(config, { stdout: process.stdout, stderr: process.stderr, log, env: surroundings.env })
   })
   command('worker', 'a worker alone, for a gateway elsewhere', async ({ config }) => {
     const { runWorker } = await import('./worker-command.ts')

@@ -7,6 +7,7 @@ import { type ClientLimits, defaultClientLimits } from './client-limits.ts'
 import type { TimerClock } from './clock.ts'
 import { GatewayMetrics } from './metrics/gateway-metrics.ts'
 import { Permits } from './permits.ts'
+import type { Siblings } from './processes/siblings.ts'
 import type { AdminDeps } from './routes/admin/admin-deps.ts'
 import { createApp, type Phase } from './routes/app.ts'
 import { answerBrokenRequests } from './routes/broken-request.ts'
@@ -46,6 +47,8 @@ export interface GatewayDeps {
   readonly adminKey?: string
   /** Absent: there is no administration. */
   readonly admin?: AdminDeps
+  /** The other processes of this gateway; absent: there is this one alone. */
+  readonly siblings?: Siblings
   readonly clock: TimerClock
   /** Wall clock, for the times that answers state. */
   readonly now: () => Date

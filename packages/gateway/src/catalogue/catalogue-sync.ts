@@ -28,7 +28,7 @@ export class CatalogueSync {
   readonly #deps: CatalogueSyncDeps
   readonly #waiting = new Set<AdapterName>()
   #isAllWaiting = false
-  #isWorking = false
+  #working: Promise<void> | undefined
   #isClosed = false
   #failedAtMs: number | undefined
   #stopTimer = () => {}
@@ -40,7 +40,7 @@ export class CatalogueSync {
 
   start(): void {
     this.#unsubscribe =
-      this.#deps.feed?.subscribe({ onChange: (name) => this.#changed(name), onGap: () => this.#lookAtAll() }) ?? (() => {})
+      this.#deps.feed?.subscribe({ onChange: (name) => this.#changed(name), onGap: () => void this.#lookAtAll() }) ?? (() => {})
     this.#schedule()
   }
 
@@ -59,38 +59,39 @@ export class CatalogueSync {
     const { clock, random, refreshMs } = this.#deps
     this.#stopTimer = clock.after(refreshMs * (1 + JITTER * (random() - 0.5)), () => {
       if (this.#isClosed) return
-      this.#lookAtAll()
+      void this.#lookAtAll()
       this.#schedule()
     })
   }
 
-  #lookAtAll(): void {
+  #lookAtAll(): Promise<void> {
     this.#isAllWaiting = true
     this.#waiting.clear()
-    void this.#work()
+    return this.#work()
   }
 
-  #changed(text: string): void {
-    if (this.#isAllWaiting) return
+  /** Settled when the name was looked at. */
+  async #changed(text: string): Promise<void> {
+    if (this.#isAllWaiting) return await this.#work()
     try {
       this.#waiting.add(parseAdapterName(text))
     } catch {
       // From something else on the same channel, or a later version: the next look finds whatever it is about.
       return
     }
-    if (this.#waiting.size > WAITING_NAMES) this.#lookAtAll()
-    else void this.#work()
+    await (this.#waiting.size > WAITING_NAMES ? this.#lookAtAll() : this.#work())
   }
 
   /** One look after the other: what changes in the meantime waits, each name once. */
-  async #work(): Promise<void> {
-    if (this.#isWorking) return
-    this.#isWorking = true
-    try {
-      while (!this.#isClosed && (this.#isAllWaiting || this.#waiting.size > 0)) await this.#look()
-    } finally {
-      this.#isWorking = false
-    }
+  #work(): Promise<void> {
+    this.#working ??= this.#lookAtWaiting().finally(() => {
+      this.#working = undefined
+    })
+    return this.#working
+  }
+
+  async #lookAtWaiting(): Promise<void> {
+    while (!this.#isClosed && (this.#isAllWaiting || this.#waiting.size > 0)) await this.#look()
   }
 
   async #look(): Promise<void> {

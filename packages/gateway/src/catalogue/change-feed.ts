@@ -7,8 +7,8 @@ export interface ChangeFeed {
 }
 
 export interface ChangeSubscriber {
-  /** A name that is not necessarily one: what came over the wire. */
-  readonly onChange: (name: string) => void
+  /** A name that is not necessarily one: what came over the wire. What is returned is settled when it was looked at. */
+  readonly onChange: (name: string) => void | Promise<void>
   /** Changes may have been missed: everything should be looked at. */
   readonly onGap: () => void
 }
@@ -18,7 +18,7 @@ export class MemoryChangeFeed implements ChangeFeed {
   readonly #subscribers = new Set<ChangeSubscriber>()
 
   async announce(name: string): Promise<void> {
-    for (const { onChange } of this.#subscribers) onChange(name)
+    for (const { onChange } of this.#subscribers) void onChange(name)
   }
 
   subscribe(subscriber: ChangeSubscriber): () => void {

@@ -40,7 +40,7 @@ export class RedisChangeFeed implements ChangeFeed {
     }
     subscription.on('ready', () => void begin())
     subscription.on('message', (channel: string, message: string) => {
-      if (channel === this.#channel && message.length <= LONGEST_MESSAGE) onChange(message)
+      if (channel === this.#channel && message.length <= LONGEST_MESSAGE) void onChange(message)
     })
     // What it fails with comes as an event too; it goes on trying.
     subscription.connect().catch(() => undefined)

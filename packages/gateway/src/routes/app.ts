@@ -7,6 +7,7 @@ import { cors } from 'hono/cors'
 import { type Caller, type CallerVariables, callerLog, guard, type KeySource } from '../auth/guard.ts'
 import { routeAccess } from '../auth/route-rights.ts'
 import type { Catalogue } from '../catalogue/catalogue.ts'
+import type { Siblings } from '../processes/siblings.ts'
 import type { AdminDeps } from './admin/admin-deps.ts'
 import { adminErrorResponse } from './admin/admin-envelope.ts'
 import { addAdminRoutes } from './admin/admin-routes.ts'
@@ -16,7 +17,7 @@ import { errorResponse, logFailure } from './error-response.ts'
 import { readRequestId } from './exchange.ts'
 import { answerGenerate, type GenerateMode } from './generate.ts'
 import { jsonBody } from './json-answer.ts'
-import { answerMetrics } from './metrics.ts'
+import { answerMetrics, answerSiblings } from './metrics.ts'
 import { answerOpenai, type OpenaiDeps } from './openai/complete.ts'
 import { answerEmbeddings } from './openai/embeddings.ts'
 import { describeModel, listModels } from './openai/models.ts'
@@ -37,6 +38,8 @@ export interface AppDeps extends Omit<OpenaiDeps, 'tenant' | 'catalogue'> {
   readonly adminKey?: string
   /** Absent: there is no administration. */
   readonly admin?: AdminDeps
+  /** Absent: this process is the whole gateway. */
+  readonly siblings?: Siblings
 }
 
 interface AppEnv {
@@ -63,6 +66,7 @@ const healthRoutes = ['/', '/health', '/ping'] as const
 
 export function createApp(deps: AppDeps): Hono<AppEnv> {
   const app = new Hono<AppEnv>()
+  if (deps.siblings !== undefined) answerSiblings(deps, deps.siblings)
   app.use(async (c, next) => {
     // One id for whatever answers and for whatever is logged: those who come later read it where a client would have put it.
     const { headers } = c.env.incoming

@@ -18,7 +18,7 @@ export interface DropAdmin {
    * @returns their names
    * @throws ServingError `invalid_request` for what is no event
    */
-  notice(event: unknown): readonly string[]
+  notice(event: unknown): readonly string[] | Promise<readonly string[]>
   /** Where jobs wait in Redis; undefined while that cannot be reached, absent where there is none. */
   readonly queue?: () => Queue | undefined
 }
@@ -26,7 +26,7 @@ export interface DropAdmin {
 /** Answers at once: what comes of it is told by `GET /admin/jobs`. */
 export const noticeEvent: AdminHandler = async ({ drops, json, answer }) => {
   if (drops === undefined) throw new ServingError('not_found', 'This server has no drop folder')
-  return answer({ looking_at: drops.notice(await json()) })
+  return answer({ looking_at: await drops.notice(await json()) })
 }
 
 /** The page about the queue, which shows and changes nothing: what is to be done again is found again in the folder. */
