@@ -72,14 +72,14 @@ flags=(
   -gencode arch=compute_89,code=sm_89
   -gencode arch=compute_90,code=sm_90
   -gencode arch=compute_90,code=compute_90
-  -Xptxas -v -Xcompiler -fPIC,-fvisibility=hidden,-Wall
+  -Xptxas -v -Xcompiler -fPIC,-fvisibility=hidden,-Wall -Xlinker -z,defs
 )
-sources=("$root"/kernels/cuda/*.cu)
+sources=("$root"/kernels/cuda/*.cu "$root"/kernels/cuda/*.cc "$root"/kernels/operator/{library,lora_op,tensor_view}.cc)
 digest=$(
   {
     "$nvcc" --version
     echo "${flags[@]}" | sed "s|$root||g"
-    cd "$root" && sha256sum kernels/gpu.cuh kernels/cuda/*.cu kernels/cuda/*.cuh kernels/cuda/*.h
+    cd "$root" && sha256sum kernels/gpu.cuh kernels/cuda/*.{cu,cc,cuh,h} kernels/operator/*.{cc,h}
   } | sha256sum | cut -c1-16
 )
 if [ -e "$library" ] && [ "$(cat "$target/digest" 2>/dev/null)" = "$digest" ]; then

@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <set>
+#include <string>
 
 #include "core.h"
 
@@ -19,7 +21,13 @@ struct Runtime {
   std::map<const void *, size_t> shared_limits;
   // Streams under capture. Any call that would have to wait for the device spoils them, whichever stream it names.
   std::vector<cudaStream_t> capturing;
+  std::vector<cudaStream_t> streams;
+  std::map<const char *, size_t> pinned;
+  std::string failing;
+  cudaError_t planted = cudaSuccess, lost = cudaSuccess;
 };
+
+constexpr int first_lasting_error = 700, last_lasting_error = 899;
 
 Runtime &runtime() {
   static Runtime one;
@@ -37,7 +45,42 @@ bool spoils_capture() {
   return !runtime().capturing.empty();
 }
 
+/** What was planted for this function (`emulator_fail`), or what an earlier one has left behind. */
+cudaError_t planted(const char *function) {
+  Runtime &own = runtime();
+  if (own.lost != cudaSuccess) return remember(own.lost);
+  if (own.failing != function) return cudaSuccess;
+  own.failing.clear();
+  if (own.planted >= first_lasting_error && own.planted <= last_lasting_error) own.lost = own.planted;
+  return remember(own.planted);
+}
+
+void finish_late(cudaStream_t stream, size_t until) {
+  while (stream != nullptr && stream->finished < until && !stream->late.empty()) {
+    const std::function<int()> work = std::move(stream->late.front());
+    stream->late.pop_front();
+    stream->finished++;
+    work();
+  }
+}
+void finish_late(cudaStream_t stream) { finish_late(stream, static_cast<size_t>(-1)); }
+
+bool is_pinned(const void *memory) {
+  const char *at = static_cast<const char *>(memory);
+  const auto next = runtime().pinned.upper_bound(at);
+  if (next == runtime().pinned.begin()) return false;
+  const auto &[start, bytes] = *std::prev(next);
+  return at < start + bytes;
+}
+
 }  // namespace
+
+extern "C" void emulator_fail(const char *function, int error) {
+  Runtime &own = runtime();
+  own.failing = function == nullptr ? "" : function;
+  own.planted = static_cast<cudaError_t>(error);
+  own.lost = own.last = cudaSuccess;
+}
 
 namespace emulator {
 
@@ -54,7 +97,10 @@ size_t shared_limit(const void *function) {
 
 void submit(cudaStream_t stream, std::function<int()> work) {
   if (stream != nullptr && stream->capturing != nullptr) stream->capturing->nodes.push_back(std::move(work));
-  else remember(static_cast<cudaError_t>(work()));
+  else if (planted("launch") == cudaSuccess) {
+    finish_late(stream);
+    remember(static_cast<cudaError_t>(work()));
+  }
 }
 
 }  // namespace emulator
@@ -69,6 +115,10 @@ const char *cudaGetErrorString(cudaError_t error) {
       return "out of memory";
     case cudaErrorInvalidConfiguration:
       return "invalid configuration argument";
+    case cudaErrorNotReady:
+      return "device not ready";
+    case cudaErrorIllegalAddress:
+      return "an illegal memory access was encountered";
     case cudaErrorNoDevice:
       return "no CUDA-capable device is detected";
     case cudaErrorStreamCaptureUnsupported:
@@ -98,6 +148,15 @@ cudaError_t cudaGetDevice(int *device) {
   *device = 0;
   return cudaSuccess;
 }
+cudaError_t cudaSetDevice(int device) {
+  if (const cudaError_t error = planted("cudaSetDevice")) return error;
+  return device == 0 ? cudaSuccess : remember(cudaErrorInvalidValue);
+}
+cudaError_t cudaMemGetInfo(size_t *free, size_t *total) {
+  if (const cudaError_t error = planted("cudaMemGetInfo")) return error;
+  *free = *total = size_t{1} << 30;
+  return cudaSuccess;
+}
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device) {
   if (device != 0) return remember(cudaErrorInvalidValue);
   *value = attribute == cudaDevAttrMultiProcessorCount ? multiprocessors : attribute == cudaDevAttrComputeCapabilityMajor ? 8 : 0;
@@ -107,6 +166,7 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int dev
 cudaError_t cudaMalloc(void **memory, size_t bytes) {
   if (spoils_capture()) return remember(cudaErrorStreamCaptureUnsupported);
   *memory = nullptr;
+  if (const cudaError_t error = planted("cudaMalloc")) return error;
   // As aligned as a GPU's, and not a byte longer than asked for: the address checker watches its end.
   if (bytes > 0 && posix_memalign(memory, 256, bytes) != 0) return remember(cudaErrorMemoryAllocation);
   if (bytes > 0) memset(*memory, 0xff, bytes);
@@ -125,12 +185,40 @@ cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind)
   return cudaSuccess;
 }
 
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
-  emulator::submit(stream, [=] {
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  if (const cudaError_t error = planted("cudaMemcpyAsync")) return error;
+  const auto copy = [=] {
     memcpy(to, from, bytes);
+    return 0;
+  };
+  const bool is_late = kind == cudaMemcpyHostToDevice && stream != nullptr && stream->capturing == nullptr && is_pinned(from);
+  if (is_late) stream->late.push_back(copy);
+  else emulator::submit(stream, copy);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t height,
+                              cudaMemcpyKind, cudaStream_t stream) {
+  if (const cudaError_t error = planted("cudaMemcpy2DAsync")) return error;
+  if (width > to_pitch || width > from_pitch) return remember(cudaErrorInvalidValue);
+  emulator::submit(stream, [=] {
+    for (size_t row = 0; row < height; row++) {
+      memcpy(static_cast<char *>(to) + row * to_pitch, static_cast<const char *>(from) + row * from_pitch, width);
+    }
     return 0;
   });
   return cudaSuccess;
+}
+
+cudaError_t cudaHostAlloc(void **memory, size_t bytes, unsigned) {
+  if (const cudaError_t error = planted("cudaHostAlloc")) return error;
+  if (const cudaError_t error = cudaMalloc(memory, bytes)) return error;
+  if (*memory != nullptr) runtime().pinned[static_cast<const char *>(*memory)] = bytes;
+  return cudaSuccess;
+}
+cudaError_t cudaFreeHost(void *memory) {
+  runtime().pinned.erase(static_cast<const char *>(memory));
+  return cudaFree(memory);
 }
 
 cudaError_t cudaMemset(void *to, int value, size_t bytes) {
@@ -149,14 +237,64 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stre
 
 cudaError_t cudaStreamCreate(cudaStream_t *stream) {
   *stream = new EmulatedStream;
+  runtime().streams.push_back(*stream);
   return cudaSuccess;
 }
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
+  if (const cudaError_t error = planted("cudaStreamCreateWithFlags")) return error;
+  return cudaStreamCreate(stream);
+}
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  finish_late(stream);
+  std::vector<cudaStream_t> &streams = runtime().streams;
+  for (size_t at = streams.size(); at-- > 0;) {
+    if (streams[at] == stream) streams.erase(streams.begin() + at);
+  }
   delete stream;
   return cudaSuccess;
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return spoils_capture() ? remember(cudaErrorStreamCaptureUnsupported) : cudaSuccess; }
-cudaError_t cudaDeviceSynchronize() { return spoils_capture() ? remember(cudaErrorStreamCaptureUnsupported) : cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  if (spoils_capture()) return remember(cudaErrorStreamCaptureUnsupported);
+  if (const cudaError_t error = planted("cudaStreamSynchronize")) return error;
+  finish_late(stream);
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceSynchronize() {
+  if (spoils_capture()) return remember(cudaErrorStreamCaptureUnsupported);
+  if (const cudaError_t error = planted("cudaDeviceSynchronize")) return error;
+  for (cudaStream_t stream : runtime().streams) finish_late(stream);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t event, unsigned) {
+  if (const cudaError_t error = planted("cudaStreamWaitEvent")) return error;
+  finish_late(event->stream, event->after);
+  return cudaSuccess;
+}
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
+  if (const cudaError_t error = planted("cudaEventCreateWithFlags")) return error;
+  *event = new EmulatedEvent;
+  return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  if (const cudaError_t error = planted("cudaEventRecord")) return error;
+  *event = {stream, stream->finished + stream->late.size(), false};
+  return cudaSuccess;
+}
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  if (const cudaError_t error = planted("cudaEventQuery")) return error;
+  if (event->stream == nullptr || event->stream->finished >= event->after) return cudaSuccess;
+  if (!event->was_asked) {
+    event->was_asked = true;
+    return remember(cudaErrorNotReady);
+  }
+  finish_late(event->stream, event->after);
+  return cudaSuccess;
+}
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   if (stream == nullptr || stream->capturing != nullptr) return remember(cudaErrorInvalidValue);

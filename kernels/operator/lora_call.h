@@ -39,6 +39,8 @@ struct LoraCall {
   int64_t columns = 0;
   int64_t slots = 0;
   int64_t max_rank = 0;
+  // The node's place among a model's: the row of the table of ranks that is its first pair's. 0 is the first to run.
+  int64_t site = 0;
   // Of A and B. x and y are of the build's own type (LoraBackend::activation).
   Element weights = Element::kF16;
   void *y = nullptr;              // [rows, columns], accumulated into

@@ -112,6 +112,7 @@ Status *ReadCall(const Kernel &kernel, const ort::KernelContext *context, LoraCa
   if (kernel.site < 0 || kernel.site + call->pair_count > rank.dims[0])
     return front.Refuse("rank has %lld sites, which does not hold %d from site %lld on", (long long)rank.dims[0],
                         call->pair_count, (long long)kernel.site);
+  call->site = kernel.site;
   for (int i = 0; i < call->pair_count; i += 1) {
     if (Status *status = ReadPair(kernel, context, i, call)) return status;
     call->pairs[i].rank = static_cast<const int32_t *>(rank.bytes) + (kernel.site + i) * call->slots;

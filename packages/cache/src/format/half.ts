@@ -5,6 +5,8 @@
 
 /** Largest finite value of binary16. */
 export const F16_MAX = 65504
+/** Largest finite value of bfloat16, rounded down. */
+export const BF16_MAX = 3.38e38
 
 const SIGN = 0x8000
 const F16_INFINITY = 0x7c00
@@ -35,6 +37,22 @@ export function writeF16(source: Float32Array, target: Uint16Array): number {
         : (magnitude + REBIAS + 0xfff + ((magnitude >>> 13) & 1)) >>> 13
     if (half >= F16_INFINITY) return i
     target[i] = ((word >>> 16) & SIGN) | half
+  }
+  return -1
+}
+
+/**
+ * Writes `source` as bfloat16 bits into `target`, element by element.
+ * @returns the index of the first element that is NaN, infinite or beyond what bfloat16 holds after rounding; −1 when all fit
+ */
+export function writeBf16(source: Float32Array, target: Uint16Array): number {
+  const bits = new Uint32Array(source.buffer, source.byteOffset, source.length)
+  for (let i = 0; i < bits.length; i++) {
+    const word = bits[i] ?? 0
+    // Just below half a unit, and one more where the unit's bit is odd, carries into it as rounding to even does.
+    const rounded = (word + 0x7fff + ((word >>> 16) & 1)) >>> 16
+    if (((word >>> 16) & bf16Exponent) === bf16Exponent || (rounded & bf16Exponent) === bf16Exponent) return i
+    target[i] = rounded
   }
   return -1
 }

@@ -1,6 +1,6 @@
 export { MAX_CONFIG_BYTES } from './adapter-config.ts'
 export { type ChatTemplateFileName, chatTemplateFiles, readChatTemplate } from './chat-template-file.ts'
-export { f16ToNumber, readBf16, readF16, writeF16 } from './half.ts'
+export { f16ToNumber, readBf16, readF16, writeBf16, writeF16 } from './half.ts'
 export {
   type AdapterFiles,
   type AdapterReport,

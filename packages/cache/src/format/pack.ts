@@ -1,7 +1,7 @@
 import type { AdapterDigest, BaseLayout } from '@quiver/protocol'
 import { nextTurn } from '../turns.ts'
 import { adapterInvalid, quoted } from './adapter-problem.ts'
-import { F16_MAX, f32Exponent, firstNotFinite, readBf16, readF16, writeF16 } from './half.ts'
+import { BF16_MAX, F16_MAX, f32Exponent, firstNotFinite, readBf16, readF16, writeBf16, writeF16 } from './half.ts'
 import type { PackedAdapter, PackedArray, PackedDtype } from './packed-adapter.ts'
 import { draftPacked } from './packed-file.ts'
 import type { TensorView } from './safetensors.ts'
@@ -25,7 +25,7 @@ export interface PackTarget {
 /**
  * Turns a validated adapter into the engine's layout: A stays [rank, in], B [out, rank] becomes Bᵀ [rank, out] times the
  * scale. The product is rounded to float32, as PEFT computes it, and then to `dtype`, to nearest, ties to even.
- * @throws ServingError `adapter_invalid` when a value, after scaling, is beyond what `f16` can hold (±65504): a saturated
+ * @throws ServingError `adapter_invalid` when a value, after scaling, is beyond what 16 bits can hold (`f16`: ±65504): a saturated
  * weight would answer wrongly without a word
  */
 export async function packAdapter(adapter: ValidAdapter, target: PackTarget): Promise<PackedFile> {
@@ -34,8 +34,8 @@ export async function packAdapter(adapter: ValidAdapter, target: PackTarget): Pr
   for (const [index, pair] of adapter.pairs.entries()) {
     const packed = draft.adapter.modules[index]
     if (packed === undefined) throw new Error('a packed module for every pair')
-    writeA(pair, packed.a)
-    writeB(pair, packed.b)
+    writeA(pair, packed.a, target.dtype)
+    writeB(pair, packed.b, target.dtype)
     elements += packed.a.length + packed.b.length
     if (elements < ELEMENTS_PER_TURN) continue
     elements = 0
@@ -45,28 +45,36 @@ export async function packAdapter(adapter: ValidAdapter, target: PackTarget): Pr
   return { file: draft.file, adapter: draft.adapter }
 }
 
-function writeA({ a }: AdapterPair, target: PackedArray): void {
+function writeA({ a }: AdapterPair, target: PackedArray, dtype: PackedDtype): void {
   const bits = elementBits(a)
   // Equal formats are copied bit by bit; validation has ruled out NaN and infinity.
-  if (a.dtype === 'F16' && target instanceof Uint16Array) target.set(bits)
+  if (a.dtype === dtype.toUpperCase() && target instanceof Uint16Array) target.set(bits)
   else if (target instanceof Float32Array) writeFloats(a, target)
-  else writeRounded(floatsOf(a), target, a, 1)
+  else writeRounded(floatsOf(a), { target, dtype, tensor: a, scale: 1 })
 }
 
-function writeB({ b, rank, module, scale }: AdapterPair, target: PackedArray): void {
+function writeB({ b, rank, module, scale }: AdapterPair, target: PackedArray, dtype: PackedDtype): void {
   const source = floatsOf(b)
   const transposed = target instanceof Float32Array ? target : new Float32Array(source.length)
   const columns = module.outFeatures
   for (let row = 0; row < columns; row++) {
     for (let r = 0; r < rank; r++) transposed[r * columns + row] = (source[row * rank + r] ?? 0) * scale
   }
-  if (target instanceof Uint16Array) writeRounded(transposed, target, b, scale)
+  if (target instanceof Uint16Array) writeRounded(transposed, { target, dtype, tensor: b, scale })
   else refuseOverflow(transposed, b, scale)
 }
 
-function writeRounded(source: Float32Array, target: Uint16Array, tensor: TensorView, scale: number): void {
-  const index = writeF16(source, target)
-  if (index >= 0) throw tooLarge(tensor, scale, F16_MAX)
+interface Rounding {
+  readonly target: Uint16Array
+  readonly dtype: PackedDtype
+  /** What is rounded, after it was multiplied by `scale`. */
+  readonly tensor: TensorView
+  readonly scale: number
+}
+
+function writeRounded(source: Float32Array, { target, dtype, tensor, scale }: Rounding): void {
+  const index = dtype === 'bf16' ? writeBf16(source, target) : writeF16(source, target)
+  if (index >= 0) throw tooLarge(tensor, scale, dtype === 'bf16' ? BF16_MAX : F16_MAX)
 }
 
 function refuseOverflow(values: Float32Array, tensor: TensorView, scale: number): void {

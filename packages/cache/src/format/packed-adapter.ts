@@ -1,7 +1,7 @@
 import type { AdapterDigest, ModuleName } from '@quiver/protocol'
 
-/** Element type of packed weights: what the engine's adapter pools hold. `f16` is kept as raw bits. */
-export type PackedDtype = 'f16' | 'f32'
+/** Element type of packed weights: what the engine's adapter pools hold. `f16` and `bf16` are kept as raw bits. */
+export type PackedDtype = 'f16' | 'bf16' | 'f32'
 export type PackedArray = Uint16Array<ArrayBuffer> | Float32Array<ArrayBuffer>
 
 /** The low-rank pair of one linear module of one layer, ready to be copied into a slot. */

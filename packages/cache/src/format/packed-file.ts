@@ -30,7 +30,7 @@ const MAX_HEADER_BYTES = 1024 * 1024
 const headerSchema = z.object({
   digest: z.string(),
   layout: z.string(),
-  dtype: z.enum(['f16', 'f32']),
+  dtype: z.enum(['f16', 'bf16', 'f32']),
   rank: z.int().positive(),
   modules: z.array(
     z.tuple([z.int().nonnegative(), z.enum(moduleNames), z.int().positive(), z.int().positive(), z.int().positive()]),
@@ -70,7 +70,7 @@ export interface PackedDraft {
 
 /** Lays out a packed file of zeros. */
 export function draftPacked(target: PackedTarget, shapes: readonly PackedShape[]): PackedDraft {
-  const elementBytes = target.dtype === 'f16' ? 2 : 4
+  const elementBytes = target.dtype === 'f32' ? 4 : 2
   const place = (start: number): Header['modules'] => {
     let offset = start
     return shapes.map(({ layer, module, rank }) => {
@@ -135,9 +135,9 @@ export async function readPacked(file: Uint8Array<ArrayBuffer>, target: PackedTa
 function viewModules(file: Uint8Array<ArrayBuffer>, header: Header, { digest, layout, dtype }: PackedTarget): PackedAdapter {
   const shapes = new Map<ModuleName, BaseLayout['modules'][number]>(layout.modules.map((module) => [module.name, module]))
   const view = (offset: number, length: number): PackedArray =>
-    dtype === 'f16'
-      ? new Uint16Array(file.buffer, file.byteOffset + offset, length)
-      : new Float32Array(file.buffer, file.byteOffset + offset, length)
+    dtype === 'f32'
+      ? new Float32Array(file.buffer, file.byteOffset + offset, length)
+      : new Uint16Array(file.buffer, file.byteOffset + offset, length)
   const modules = header.modules.map(([layer, name, rank, a, b]): PackedModule => {
     const shape = shapes.get(name)
     if (shape === undefined) throw damaged(`it has the module ${name}, which the base model does not`, { digest, layout, dtype })

@@ -1,13 +1,13 @@
 import type { PackedAdapter } from '@quiver/cache'
 import type { SlotIndex } from '@quiver/protocol'
-import type { ElementType, TensorData } from './ort.ts'
+import type { ElementType, TensorMemory } from './ort.ts'
 
 /** An input of the graph with what it is bound to. */
 export interface InputTensor {
   readonly name: string
   readonly type: ElementType
   readonly shape: readonly number[]
-  readonly data: TensorData
+  readonly data: TensorMemory
 }
 
 /** The adapters in an engine's slots, in the memory that the graph's LoRA nodes read. */

@@ -32,6 +32,8 @@ export class OperatorPools implements AdapterPools {
   readonly #slots: number
   /** [layers · modules, slots] */
   readonly #ranks: Int32Array<ArrayBuffer>
+  /** A device gets its own copy of what is bound: there the ranks are bound for every run. */
+  readonly #ranksLast: boolean
 
   constructor(layout: BaseLayout, options: PoolOptions) {
     const { slots, maxRank, dtype } = options
@@ -39,18 +41,30 @@ export class OperatorPools implements AdapterPools {
     this.#memory = new PoolMemory(layout, options, form)
     this.#slots = slots
     this.#ranks = new Int32Array(sites * slots)
+    this.#ranksLast = options.store?.sharesHostMemory ?? true
     this.lasting = [
       ...this.#memory.pools.map(
-        ({ name, values, features }): InputTensor => ({ name, type: dtype, shape: [slots, maxRank, features], data: values }),
+        ({ name, values, features }): InputTensor => ({
+          name,
+          type: dtype,
+          shape: [slots, maxRank, features],
+          data: values.memory,
+        }),
       ),
-      { name: 'lora_rank', type: 'i32', shape: [sites, slots], data: this.#ranks },
+      ...(this.#ranksLast ? [this.#rankTable()] : []),
       // An adapter's scale is in its B since it was packed.
       { name: 'lora_scale', type: 'f32', shape: [slots], data: new Float32Array(slots).fill(1) },
     ]
   }
 
   inputsOf(slots: Int32Array<ArrayBuffer>): InputTensor[] {
-    return [{ name: 'lora_slot', type: 'i32', shape: [slots.length], data: slots }]
+    const slotOfRows: InputTensor = { name: 'lora_slot', type: 'i32', shape: [slots.length], data: slots }
+    return this.#ranksLast ? [slotOfRows] : [slotOfRows, this.#rankTable()]
+  }
+
+  #rankTable(): InputTensor {
+    const shape = [this.#ranks.length / this.#slots, this.#slots]
+    return { name: 'lora_rank', type: 'i32', shape, data: this.#ranks }
   }
 
   async load(slot: SlotIndex, packed: PackedAdapter): Promise<void> {

@@ -13,6 +13,7 @@ import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { ServingError } from '@quiver/protocol'
 import koffi, { type KoffiFunc, type LibraryHandle } from 'koffi'
+import type { DeviceSpan } from './device/device.ts'
 import { loadNativeLibrary } from './native-library.ts'
 
 /** The API table's version: the oldest that has every function used here. */
@@ -28,10 +29,13 @@ export const elementType = { f32: 1, u8: 2, i32: 6, i64: 7, f16: 10, bf16: 16 } 
 export type ElementType = keyof typeof elementType
 export type TensorData = Float32Array | Uint8Array | Int32Array | BigInt64Array | Uint16Array
 
+/** The host's memory, or a piece of a device's. */
+export type TensorMemory = TensorData | DeviceSpan
+
 export interface Tensor {
   readonly handle: Handle
-  /** What it wraps: reachable as long as the tensor is. */
-  readonly memory: ArrayBufferLike
+  /** What it wraps: reachable as long as the tensor is. Absent: memory of a device. */
+  readonly memory?: ArrayBufferLike
   release(): void
 }
 
@@ -41,6 +45,8 @@ export interface SessionOptions {
   readonly operatorLibraries?: readonly string[]
   /** ONNX Runtime's own keys, e.g. `session.intra_op.allow_spinning`. */
   readonly config?: Readonly<Record<string, string>>
+  /** Options of the CUDA execution provider, which then computes what it can; absent: the CPU's computes everything. */
+  readonly cuda?: Readonly<Record<string, string>>
   /** Writes a Chrome trace of every node to `<prefix>_<date>.json` when the session is closed. */
   readonly profilePrefix?: string
 }
@@ -62,9 +68,9 @@ export interface Binding {
 export interface OnnxRuntime {
   readonly version: string
   /** Kept reachable: koffi unmaps a library whose handle is collected, and every function called after that crashes. */
-  readonly library: unknown
+  readonly libraries: readonly unknown[]
   /** Wraps `data` without a copy. The tensor keeps it alive and must itself be kept until no binding holds it. */
-  tensor(type: ElementType, shape: readonly number[], data: TensorData): Tensor
+  tensor(type: ElementType, shape: readonly number[], data: TensorMemory): Tensor
   /** Loads a model file off the event loop. */
   createSession(modelPath: string, options: SessionOptions): Promise<Session>
   close(): void
@@ -99,15 +105,28 @@ const functions = {
   enableProfiling: [14, [pointer, 'str']],
   setIntraOpThreads: [24, [pointer, 'int']],
   createTensor: [49, [pointer, pointer, 'size_t', 'int64_t *', 'size_t', 'int', out]],
+  createMemoryInfo: [68, ['str', 'int', 'int', 'int', out]],
   createCpuMemoryInfo: [69, ['int', 'int', out]],
   addConfigEntry: [130, [pointer, 'str', 'str']],
   runWithBinding: [133, [pointer, pointer, pointer]],
   createBinding: [134, [pointer, out]],
   bindInput: [136, [pointer, 'str', pointer]],
   bindOutput: [137, [pointer, 'str', pointer]],
+  appendCuda: [204, [pointer, pointer]],
+  createCudaOptions: [205, [out]],
+  updateCudaOptions: [206, [pointer, 'str *', 'str *', 'size_t']],
   registerOperators: [228, [pointer, 'str']],
 } as const
-const releases = { env: 92, status: 93, memoryInfo: 94, session: 95, value: 96, sessionOptions: 100, binding: 135 } as const
+const releases = {
+  env: 92,
+  status: 93,
+  memoryInfo: 94,
+  session: 95,
+  value: 96,
+  sessionOptions: 100,
+  binding: 135,
+  cudaOptions: 208,
+} as const
 
 type FunctionName = keyof typeof functions
 type Releases = Readonly<Record<keyof typeof releases, (handle: Handle) => unknown>>
@@ -120,8 +139,8 @@ type Api = {
   readonly release: Releases
 }
 
-function loadApi(): { api: Api; version: string; library: LibraryHandle } {
-  const library = loadNativeLibrary(libraryPath())
+function loadApi(path = libraryPath()): { api: Api; version: string; library: LibraryHandle } {
+  const library = loadNativeLibrary(path)
   const base = library.func('OrtGetApiBase', pointer, [])()
   const [getApi, getVersion] = koffi.decode(base, koffi.array(pointer, 2)) as [Handle, Handle]
   const version = koffi.decode(getVersion, koffi.proto('str', []))() as string
@@ -185,11 +204,23 @@ function sessionOptions(api: Api, options: SessionOptions): Handle {
     api.call('setIntraOpThreads', handle, options.threads)
     for (const [key, value] of Object.entries(options.config ?? {})) api.call('addConfigEntry', handle, key, value)
     if (options.profilePrefix) api.call('enableProfiling', handle, options.profilePrefix)
+    if (options.cuda !== undefined) appendCuda(api, handle, options.cuda)
     for (const path of options.operatorLibraries ?? []) api.call('registerOperators', handle, path)
     return handle
   } catch (error) {
     api.release.sessionOptions(handle)
     throw error
+  }
+}
+
+function appendCuda(api: Api, settings: Handle, options: Readonly<Record<string, string>>): void {
+  const handle = api.create('createCudaOptions')
+  try {
+    const keys = Object.keys(options)
+    api.call('updateCudaOptions', handle, keys, Object.values(options), keys.length)
+    api.call('appendCuda', settings, handle)
+  } finally {
+    api.release.cudaOptions(handle)
   }
 }
 
@@ -217,20 +248,39 @@ function createBinding(api: Api, session: Handle): Binding {
   }
 }
 
+/** Another library than onnxruntime-node's, and a device whose memory tensors may wrap. */
+export interface RuntimeOptions {
+  readonly library?: string
+  /** Loaded before it and kept: what it looks for by name alone. */
+  readonly companions?: readonly string[]
+  /** What ONNX Runtime calls the device's memory. */
+  readonly deviceMemory?: 'Cuda' | 'Cpu'
+}
+
+/** OrtDeviceAllocator, device 0, OrtMemTypeDefault. */
+const DEVICE_MEMORY = [0, 0, 0] as const
+
 /**
  * Loads ONNX Runtime.
  * @throws ServingError `internal` when the library is missing or of an unsupported version
  * @example const runtime = loadOnnxRuntime(); const session = await runtime.createSession('model.onnx', { threads: 2 })
  */
-export function loadOnnxRuntime(): OnnxRuntime {
-  const { api, version, library } = loadApi()
+export function loadOnnxRuntime({ library: path, companions = [], deviceMemory }: RuntimeOptions = {}): OnnxRuntime {
+  const loaded = companions.map(loadNativeLibrary)
+  const { api, version, library } = loadApi(path)
   const env = api.create('createEnv', LOG_ERROR, 'quiver')
   const memoryInfo = api.create('createCpuMemoryInfo', 0, 0)
+  const deviceInfo = deviceMemory === undefined ? undefined : api.create('createMemoryInfo', deviceMemory, ...DEVICE_MEMORY)
   return {
     version,
-    library,
+    libraries: [...loaded, library],
     tensor(type, shape, data) {
       const dims = BigInt64Array.from(shape, BigInt)
+      if ('address' in data) {
+        const { address, byteLength } = data
+        const handle = api.create('createTensor', deviceInfo, address, byteLength, dims, shape.length, elementType[type])
+        return { handle, release: () => api.release.value(handle) }
+      }
       // V8 keeps small typed arrays inside its own heap, where they move; asking for the buffer puts them outside.
       const memory = data.buffer
       const handle = api.create('createTensor', memoryInfo, data, data.byteLength, dims, shape.length, elementType[type])
@@ -247,6 +297,7 @@ export function loadOnnxRuntime(): OnnxRuntime {
     },
     close() {
       api.release.memoryInfo(memoryInfo)
+      if (deviceInfo !== undefined) api.release.memoryInfo(deviceInfo)
       api.release.env(env)
     },
   }

@@ -1,6 +1,7 @@
-import { nextTurn, type PackedAdapter, type PackedArray, type PackedDtype } from '@quiver/cache'
+import type { PackedAdapter, PackedDtype } from '@quiver/cache'
 import { type BaseLayout, type ModuleName, ServingError, type SlotIndex } from '@quiver/protocol'
 import { type ModuleGroup, moduleGroups } from './module-groups.ts'
+import { hostStore, type PoolArray, type PoolStore } from './pool-store.ts'
 
 /** How much of a slot is written in one turn of the event loop; about a millisecond. */
 const SLICE_BYTES = 4 * 1024 * 1024
@@ -8,7 +9,7 @@ const SLICE_BYTES = 4 * 1024 * 1024
 /** Rows of one length for all slots: `firstRow` rows that belong to none, then `modules` × maxRank rows for each slot. */
 export interface Pool {
   readonly name: string
-  readonly values: PackedArray
+  readonly values: PoolArray
   readonly features: number
   readonly modules: number
   readonly firstRow: number
@@ -27,6 +28,8 @@ export interface PoolOptions {
   readonly slots: number
   readonly maxRank: number
   readonly dtype: PackedDtype
+  /** Absent: the host's memory. */
+  readonly store?: PoolStore
 }
 
 /** What a way of applying adapters wants its pools to look like. */
@@ -42,18 +45,19 @@ export interface PoolForm {
 }
 
 /**
- * The device tier's memory on a CPU: matrices of A rows and of Bᵀ rows that hold all slots. Pages of slots that were never
- * filled, and of ranks never used, are not resident.
+ * The device tier's memory: matrices of A rows and of Bᵀ rows that hold all slots.
  */
 export class PoolMemory {
   readonly pools: readonly Pool[]
   /** Layer after layer, in the order of `moduleGroups`. */
   readonly places: readonly PoolPlace[]
   readonly #options: PoolOptions
+  readonly #store: PoolStore
   readonly #form: PoolForm
 
   constructor(layout: BaseLayout, options: PoolOptions, form: PoolForm) {
     this.#options = options
+    this.#store = options.store ?? hostStore
     this.#form = form
     const features = new Map(layout.modules.map((module) => [module.name, module]))
     const shapeOf = (module: ModuleName) => {
@@ -84,8 +88,7 @@ export class PoolMemory {
     const { slots, maxRank, dtype } = this.#options
     const { firstRow } = this.#form
     const length = (firstRow + slots * modules * maxRank) * features
-    const values = dtype === 'f16' ? new Uint16Array(length) : new Float32Array(length)
-    return { name, values, features, modules, firstRow }
+    return { name, values: this.#store.array(length, dtype), features, modules, firstRow }
   }
 
   /**
@@ -115,17 +118,18 @@ export class PoolMemory {
     for (const place of this.places) {
       const own = modules.get(placeKey(place.layer, place.module))
       if (own !== undefined) {
-        place.a.values.set(own.a, this.#row(place.a, place.part, slot) * place.a.features)
-        place.b.values.set(own.b, this.#row(place.b, 0, slot) * place.b.features)
+        place.a.values.put(own.a, this.#row(place.a, place.part, slot) * place.a.features)
+        place.b.values.put(own.b, this.#row(place.b, 0, slot) * place.b.features)
       }
       if (this.#form.zeroesToRank) this.#zero(place, slot, own?.rank ?? 0, packed.rank)
       const rows = this.#form.zeroesToRank ? packed.rank : (own?.rank ?? 0)
-      written += rows * (place.a.features + place.b.features) * place.a.values.BYTES_PER_ELEMENT
+      written += rows * (place.a.features + place.b.features) * place.a.values.elementBytes
       if (written >= SLICE_BYTES) {
         written = 0
-        await nextTurn()
+        await this.#store.rest()
       }
     }
+    await this.#store.settle()
   }
 
   #row(pool: Pool, part: number, slot: number): number {
@@ -139,7 +143,7 @@ export class PoolMemory {
       [place.b, 0],
     ] as const) {
       const row = this.#row(pool, part, slot)
-      pool.values.fill(0, (row + from) * pool.features, (row + to) * pool.features)
+      pool.values.zero((row + from) * pool.features, (row + to) * pool.features)
     }
   }
 }

@@ -30,7 +30,7 @@ export class StandardPools implements AdapterPools {
       name,
       type: options.dtype,
       shape: [values.length / features, features],
-      data: values,
+      data: values.memory,
     }))
   }
 
