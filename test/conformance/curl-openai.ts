@@ -25,7 +25,10 @@ export function openaiChecks(curl: Curl): readonly Check[] {
         ...{ id: expect.stringMatching(/^cmpl-/), object: 'text_completion', created: expect.any(Number) },
         ...{ model: 'smollm2-135m-instruct', system_fingerprint: expect.stringMatching(/^quiver-/) },
         choices: [{ index: 0, text: ' 5, 6', logprobs: null, finish_reason: 'length' }],
-        usage: { prompt_tokens: 11, completion_tokens: 5, total_tokens: 16 },
+        usage: {
+          ...{ prompt_tokens: 11, completion_tokens: 5, total_tokens: 16 },
+          prompt_tokens_details: { cached_tokens: 0 },
+        },
       })
     }),
     check('a chat has the fields of OpenAI and the model that was asked for', async () => {

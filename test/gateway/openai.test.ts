@@ -59,7 +59,7 @@ describe('a chat completion', () => {
           finish_reason: 'stop',
         },
       ],
-      usage: { prompt_tokens: 3, completion_tokens: 2, total_tokens: 5 },
+      usage: { prompt_tokens: 3, completion_tokens: 2, total_tokens: 5, prompt_tokens_details: { cached_tokens: 0 } },
       system_fingerprint: 'quiver-9.9.9',
     })
     expect(headers).toMatchObject({ 'x-request-id': 'mine', 'x-model-id': base, 'x-prompt-tokens': '3' })
@@ -179,7 +179,7 @@ describe('a chat completion', () => {
     const { choices, usage } = json as { choices: { index: number; message: { content: string } }[]; usage: object }
     expect(choices.map(({ index }) => index)).toEqual([0, 1, 2])
     expect(new Set(choices.map(({ message }) => message.content)).size).toBe(3)
-    expect(usage).toEqual({ prompt_tokens: 3, completion_tokens: 12, total_tokens: 15 })
+    expect(usage).toMatchObject({ prompt_tokens: 3, completion_tokens: 12, total_tokens: 15 })
     expect(under.worker.requests.map(({ sampling }) => sampling.seed).toSorted()).toEqual(['10', '11', '12'])
   })
 
@@ -285,6 +285,22 @@ describe('a chat stream', () => {
     for (const event of events.slice(0, -2)) expect(event).toMatchObject({ usage: null })
   })
 
+  test('has in its usage the prompt tokens that were computed before', async () => {
+    under.worker.script = says(['Hello'], { promptTokens: 40, cachedTokens: 32 })
+    const { text } = await under.post(CHAT, { messages, stream: true, stream_options: { include_usage: true } })
+    expect(dataOf(text).at(-2)).toMatchObject({ usage: { prompt_tokens: 40, prompt_tokens_details: { cached_tokens: 32 } } })
+  })
+
+  test('takes a cache_salt to the worker, and refuses one that is empty or too long', async () => {
+    await under.post(CHAT, { messages, cache_salt: 'one' })
+    await under.post(COMPLETIONS, { model: base, prompt: 'Hi', cache_salt: null })
+    expect(under.worker.requests.map(({ cacheSalt }) => cacheSalt)).toEqual(['one', undefined])
+    for (const cache_salt of ['', 'x'.repeat(257), 7]) {
+      const { status, json } = await under.post(CHAT, { messages, cache_salt })
+      expect([status, json]).toMatchObject([422, { error: { param: 'cache_salt' } }])
+    }
+  })
+
   test('mixes the chunks of several choices, each with its index', async () => {
     const events = dataOf((await under.post(CHAT, { messages, stream: true, n: 3 })).text)
     for (const index of [0, 1, 2]) expect(contentsOf(events, index)).toBe('Hello world')
@@ -364,7 +380,7 @@ describe('a completion', () => {
       created: 1767323045,
       model: base,
       choices: [{ index: 0, text: 'Say it: Hello world', logprobs: null, finish_reason: 'stop' }],
-      usage: { prompt_tokens: 3, completion_tokens: 2, total_tokens: 5 },
+      usage: { prompt_tokens: 3, completion_tokens: 2, total_tokens: 5, prompt_tokens_details: { cached_tokens: 0 } },
       system_fingerprint: 'quiver-9.9.9',
     })
     expect(under.worker.requests[0]?.prompt).toEqual({ kind: 'text', text: 'Say it: ' })
@@ -394,10 +410,12 @@ describe('a completion', () => {
   })
 
   test('several prompts have their choices in order', async () => {
-    under.worker.script = (run) => says([run.request.prompt.kind === 'text' ? run.request.prompt.text.toUpperCase() : ''])(run)
+    under.worker.script = (run) =>
+      says([run.request.prompt.kind === 'text' ? run.request.prompt.text.toUpperCase() : ''], { cachedTokens: 1 })(run)
     const { json } = await under.post(COMPLETIONS, { prompt: ['a', 'b'], n: 2 })
     expect((json as { choices: { text: string }[] }).choices.map(({ text }) => text)).toEqual(['A', 'A', 'B', 'B'])
-    expect(json).toMatchObject({ usage: { prompt_tokens: 6, completion_tokens: 4 } })
+    const usage = { prompt_tokens: 6, completion_tokens: 4, prompt_tokens_details: { cached_tokens: 2 } }
+    expect(json).toMatchObject({ usage })
   })
 
   test('best_of gives the likeliest runs', async () => {

@@ -5,6 +5,7 @@
 import { expect, test } from 'vitest'
 import { clusterPlan } from '../../bench/placement/scenarios.ts'
 import { Cluster } from '../../bench/simulator/cluster.ts'
+import { BatchHarness } from '../support/batch-harness.ts'
 import { cacheUnderTest } from '../support/cache-under-test.ts'
 import { inRam, inSlots, traffic } from '../support/eviction-simulation.ts'
 import { scriptedEngineRun } from '../support/scripted-engine-run.ts'
@@ -62,4 +63,19 @@ test('a scripted run of the engine takes no more steps, rows, loads and reads th
   const { tokens, ...counts } = await scriptedEngineRun()
   expect(tokens).toBe(68)
   expectNoMore(counts, { steps: 34, rows: 265, slotLoads: 9, storeReads: 10 })
+})
+
+test('a second prompt with the same 512 tokens before its end computes at most a quarter of the first one', async () => {
+  const harness = new BatchHarness({ prefixBytes: 1 << 20, chunkTokens: 128, totalTokens: 1024 })
+  const rowsOf = async (inputs: string) => {
+    const before = harness.loop.state().prefillRows
+    await harness.run({ inputs }).end
+    await harness.turns()
+    return harness.loop.state().prefillRows - before
+  }
+  const beginning = 'abcdefgh'.repeat(64)
+  const cold = await rowsOf(`${beginning} and one end`)
+  const warm = await rowsOf(`${beginning}, but another end`)
+  expect(warm).toBeLessThanOrEqual(cold / 4)
+  expectNoMore({ cold, warm, copiedOut: harness.engine.copiedOut }, { cold: 524, warm: 17, copiedOut: 528 })
 })

@@ -119,7 +119,7 @@ describe('docs/metrics.md', () => {
   })
 
   test("lists the fields of the worker's state", async () => {
-    const harness = new BatchHarness()
+    const harness = new BatchHarness({ prefixBytes: 1 << 20 })
     const state = harness.service.state()
     expect(stateFields.toSorted()).toEqual(Object.keys(state).toSorted())
     const rows = tableRows(text, 'field', 'meaning')

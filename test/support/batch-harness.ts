@@ -1,5 +1,6 @@
 import type { RunEvent, RunRequest } from '@quiver/protocol'
 import { BatchLoop } from '../../packages/worker/src/batch-loop.ts'
+import { PrefixCache } from '../../packages/worker/src/prefix/prefix-cache.ts'
 import { RunService, type RunServiceDeps } from '../../packages/worker/src/run-service.ts'
 import type { Sampler } from '../../packages/worker/src/sampling/sampler.ts'
 import type { StopSequences } from '../../packages/worker/src/sampling/stop-sequences.ts'
@@ -16,6 +17,8 @@ export interface HarnessOptions extends FakeEngineOptions {
   readonly openConstraint?: RunServiceDeps['openConstraint']
   readonly renderTemplate?: RunServiceDeps['renderTemplate']
   readonly onChange?: () => void
+  /** Memory of the prefix cache; absent: there is none. */
+  readonly prefixBytes?: number
   /** Makes the text of every token longer. */
   readonly pad?: string
 }
@@ -46,6 +49,7 @@ export class BatchHarness {
       arrivalMs = 60_000,
       inputTokens,
       pad,
+      prefixBytes,
       openConstraint,
       renderTemplate,
       onChange,
@@ -55,8 +59,18 @@ export class BatchHarness {
     this.cache = new FakeAdapterCache({ memory: this.engine, clock: this.clock })
     const tokenizer = fakeTokenizer(pad === undefined ? {} : { pad })
     const common = { cache: this.cache, tokenizer, clock: this.clock, timers: this.clock }
+    const prefix =
+      prefixBytes === undefined
+        ? undefined
+        : new PrefixCache({
+            memory: this.engine,
+            budgetBytes: prefixBytes,
+            base: 'fake-model',
+            fatal: (error) => this.fatal.push(error),
+          })
     this.loop = new BatchLoop({
       ...common,
+      prefix,
       engine: this.engine,
       ...(onChange === undefined ? {} : { onChange }),
       log: (_level, message) => this.log.push(message),
@@ -65,6 +79,7 @@ export class BatchHarness {
     const { totalTokens } = this.engine.capacity
     this.service = new RunService({
       ...common,
+      prefix,
       loop: this.loop,
       createSampler: () => greedy(),
       createStops: (stops) => endsWith(stops),

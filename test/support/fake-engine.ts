@@ -1,7 +1,14 @@
 import assert from 'node:assert/strict'
 import type { PackedAdapter } from '@quiver/cache'
 import { type AdapterDigest, BASE_SLOT, type SequenceId, type SlotIndex } from '@quiver/protocol'
-import type { Capacity, Engine, EngineStep, RowOutput, StepResult } from '../../packages/worker/src/engine/engine.ts'
+import type {
+  Capacity,
+  Engine,
+  EngineStep,
+  PrefixMemory,
+  RowOutput,
+  StepResult,
+} from '../../packages/worker/src/engine/engine.ts'
 import type { ModelSpec } from '../../packages/worker/src/model/model-spec.ts'
 
 /** Small enough to compute whole distributions at every step. */
@@ -36,6 +43,17 @@ export interface FakeEngineOptions extends Partial<Capacity> {
   readonly neverEnds?: boolean
 }
 
+interface Held {
+  readonly tokens: number[]
+  /** Undefined: all of it was copied in, and no row came yet. */
+  slot: SlotIndex | undefined
+  /** What its keys and values were computed with, as a number. */
+  readonly weights: number
+}
+
+/** Of a token in a copy of its keys and values: the token, and what it was computed with. */
+const TOKEN_BYTES = 8
+
 /**
  * An engine whose distribution over the next token is a pure function of the tokens so far and of the adapter that is in the
  * row's slot at that moment. Every rule of the Engine contract is asserted; a test can hold a step, or make one fail.
@@ -50,10 +68,14 @@ export class FakeEngine implements Engine {
   readonly steps: EngineStep[] = []
   /** What each step left of the sequences, and every broken rule: the loop turns a throw into failed requests, so it is kept here. */
   readonly violations: string[] = []
+  /** Of the keys and values, and how many tokens of them were copied out. */
+  readonly tokenBytes = TOKEN_BYTES
+  readonly prefix: PrefixMemory = this
+  copiedOut = 0
   readonly #neverEnds: boolean
   /** Sequences of which every row so far was pooled. */
   readonly #pooled = new Set<SequenceId>()
-  readonly #sequences = new Map<SequenceId, { tokens: number[]; slot: SlotIndex }>()
+  readonly #sequences = new Map<SequenceId, Held>()
   readonly #slots: ({ state: 'loading' } | { state: 'loaded'; digest: AdapterDigest } | undefined)[]
   #inStep = false
   #closed = false
@@ -154,6 +176,28 @@ export class FakeEngine implements Engine {
     return fakeMean(held?.tokens ?? [], this.#digestIn(held?.slot ?? BASE_SLOT))
   }
 
+  copyOut(sequence: SequenceId, from: number, count: number, target: Uint8Array): void {
+    const held = this.#sequences.get(sequence)
+    const isThere = held !== undefined && from + count <= held.tokens.length && target.length === count * TOKEN_BYTES
+    this.#must(isThere, `sequence ${sequence} has no ${count} tokens from ${from} on`)
+    const bytes = Buffer.from(target.buffer, target.byteOffset, target.length)
+    for (let i = 0; i < count; i += 1) {
+      bytes.writeUInt32LE(held?.tokens[from + i] ?? 0, i * TOKEN_BYTES)
+      bytes.writeUInt32LE(held?.weights ?? 0, i * TOKEN_BYTES + 4)
+    }
+    this.copiedOut += count
+  }
+
+  copyIn(sequence: SequenceId, from: number, count: number, source: Uint8Array): void {
+    this.#must(!this.#inStep, 'copyIn is called during a step')
+    const bytes = Buffer.from(source.buffer, source.byteOffset, source.length)
+    const weights = bytes.readUInt32LE(4)
+    const held = this.#sequences.get(sequence) ?? { tokens: [], slot: undefined, weights }
+    this.#must(held.tokens.length === from && held.weights === weights, `sequence ${sequence} stands elsewhere than at ${from}`)
+    for (let i = 0; i < count; i += 1) held.tokens.push(bytes.readUInt32LE(i * TOKEN_BYTES))
+    this.#sequences.set(sequence, held)
+  }
+
   release(sequence: SequenceId): void {
     this.#must(!this.#inStep, 'release is called during a step')
     this.#pooled.delete(sequence)
@@ -172,9 +216,10 @@ export class FakeEngine implements Engine {
       let held = this.#sequences.get(row.sequence)
       if (held === undefined) {
         this.#must(this.#sequences.size < this.capacity.sequences, 'more sequences than the capacity')
-        held = { tokens: [], slot: row.slot }
+        held = { tokens: [], slot: row.slot, weights: weightsOf(this.#digestIn(row.slot)) }
         this.#sequences.set(row.sequence, held)
       }
+      held.slot = row.slot
       held.tokens.push(row.token)
       const top = wanted.get(index)
       if (top === undefined) continue
@@ -205,7 +250,9 @@ export class FakeEngine implements Engine {
       this.#must(row.position < this.capacity.totalTokens, `position ${row.position} is beyond the capacity`)
       if (before?.sequence !== row.sequence) this.#must(!next.has(row.sequence), `rows of sequence ${row.sequence} are apart`)
       else this.#must(before.slot === row.slot, `sequence ${row.sequence} uses two slots`)
-      if (held !== undefined) this.#must(held.slot === row.slot, `sequence ${row.sequence} changed its slot`)
+      if (held?.slot !== undefined) this.#must(held.slot === row.slot, `sequence ${row.sequence} changed its slot`)
+      const isOwn = held === undefined || held.weights === weightsOf(this.#digestIn(row.slot))
+      this.#must(isOwn, `sequence ${row.sequence} goes on with keys and values of other weights`)
       if (before?.slot !== row.slot) {
         this.#must(!seenSlots.has(row.slot), `rows of slot ${row.slot} are apart`)
         seenSlots.add(row.slot)
@@ -273,6 +320,11 @@ export function fakeMean(tokens: readonly number[], digest: string | undefined):
     for (const i of mean.keys()) mean[i] = (mean[i] ?? 0) + (state[i] ?? 0) / tokens.length
   }
   return mean
+}
+
+/** 0 for the base. */
+function weightsOf(digest: AdapterDigest | undefined): number {
+  return digest === undefined ? 0 : Number.parseInt(digest.slice(0, 8), 16)
 }
 
 /** A 32-bit mixer (the finaliser of MurmurHash3). */

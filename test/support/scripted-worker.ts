@@ -111,6 +111,7 @@ export const scriptedState: WorkerState = {
   admitted: 9,
   loads: 5,
   finished: { length: 4, eos_token: 3 },
+  prefix: { hits: 31, misses: 32, cachedTokens: 33, blocks: 34, bytes: 35_000, budgetBytes: 36_000, evicted: 37 },
   tiers: {
     device: { bytes: 2000, evicted: 6 },
     ram: { bytes: 3000, heldBytes: 1500, evicted: 7, budgetBytes: 8000 },

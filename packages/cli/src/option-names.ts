@@ -142,6 +142,12 @@ export const optionNames: Readonly<Record<ConfigKey, OptionName>> = {
     help: 'how long a request waits for its adapter to arrive',
   },
   ramBytes: { env: 'QUIVER_RAM_BYTES', flag: 'ram-bytes', value: 'bytes', help: 'memory for adapters behind the slots' },
+  prefixCacheBytes: {
+    env: 'QUIVER_PREFIX_CACHE_BYTES',
+    flag: 'prefix-cache-bytes',
+    value: 'bytes',
+    help: 'memory for the beginnings of prompts, which later prompts of the tenant that begin alike need not compute; 0: none',
+  },
   diskBytes: { env: 'QUIVER_DISK_BYTES', flag: 'disk-bytes', value: 'bytes', help: 'disk space for packed adapters' },
   python: { env: 'QUIVER_PYTHON', flag: 'python', value: 'command', help: 'Python with pip, which fetches the built-in model' },
   store: { env: 'QUIVER_STORE', flag: 'store', value: 'address', help: 'object store of adapters and catalogue' },

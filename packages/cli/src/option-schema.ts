@@ -80,6 +80,7 @@ export function schemaFor({ cwd, home }: Surroundings) {
     chunkTokens: whole(1, 8192),
     adapterTimeoutMs: whole(1, limits.requestDeadlineMs),
     ramBytes: whole(MEBIBYTE, 2 ** 49),
+    prefixCacheBytes: whole(0, 2 ** 49),
     diskBytes: whole(MEBIBYTE, 2 ** 49),
     python: filled('a command'),
     store: z.string().refine((text) => /^s3:\/\/./.test(text) || isFileUrl(text), {
@@ -140,6 +141,7 @@ export function defaultTexts({ home, processors }: Surroundings): Record<Exclude
     chunkTokens: '128',
     adapterTimeoutMs: String(limits.adapterArrivalMs),
     ramBytes: String(512 * MEBIBYTE),
+    prefixCacheBytes: String(128 * MEBIBYTE),
     diskBytes: String(10_240 * MEBIBYTE),
     python: 'python3',
     s3Endpoint: '',

@@ -174,6 +174,7 @@ function workerConfig(config: Config, home: string): WorkerConfig {
     homeDir: home,
     adapterArrivalMs: config.adapterTimeoutMs,
     ramBytes: config.ramBytes,
+    prefixCacheBytes: config.prefixCacheBytes,
     diskBytes: config.diskBytes,
   }
 }

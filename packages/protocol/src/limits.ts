@@ -68,6 +68,8 @@ export const limits = {
   logitBiases: 1024,
   /** Length of a text that `/tokenize` takes. */
   tokenizeCharacters: 256 * 1024,
+  /** `cache_salt` of the OpenAI routes. */
+  cacheSaltCharacters: 256,
   /** How long a request may take from arrival to its last token. */
   requestDeadlineMs: 600_000,
   /** How long it waits for its adapter to arrive, unless the operator says otherwise. */

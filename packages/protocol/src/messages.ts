@@ -69,6 +69,8 @@ export const runRequestSchema = z.object({
   prefillDetails: z.boolean(),
   /** Most likely alternatives reported beside every token; 0 for none. */
   alternatives: count.max(limits.alternativeTokens),
+  /** Requests share the keys and values of what they begin with only with those of their tenant that name the same salt, or none. */
+  cacheSalt: z.string().min(1).max(limits.cacheSaltCharacters).optional(),
   /** Time left for the whole request, from its arrival at the worker. */
   deadlineMs: milliseconds.max(limits.requestDeadlineMs),
 })
@@ -118,6 +120,8 @@ export const runEventSchema = z.discriminatedUnion('type', [
     /** All generated tokens decoded, special ones left out. A stop text stays in. */
     generatedText: z.string(),
     promptTokens: count,
+    /** Prompt tokens whose keys and values an earlier request had computed; absent: none. */
+    cachedTokens: count.optional(),
     generatedTokens: count,
     /** The seed used; absent when nothing was sampled. */
     seed: seedSchema.optional(),

@@ -24,6 +24,33 @@ export const workerStateSchema = z.object({
   admitted: count,
   loads: count,
   finished: z.record(z.string(), count),
+  /** The cache of what prompts begin with; absent: there is none. */
+  prefix: z
+    .object({
+      /** Admitted sequences that could have used it, by whether they found anything. */
+      hits: count,
+      misses: count,
+      /** Prompt tokens that were not computed because they were there. */
+      cachedTokens: count,
+      blocks: count,
+      bytes: count,
+      budgetBytes: count,
+      /** Blocks that made room for others. */
+      evicted: count,
+    })
+    .optional(),
+  /** Of each of the first tenants, and of all further ones together as ""; absent from workers before there were tenants. */
+  tenants: z
+    .array(
+      z.object({
+        tenant: z.string(),
+        waiting: count,
+        running: count,
+        /** Virtual tokens since the start: 1 for one of a prompt, 2 for one of an answer. */
+        servedTokens: count,
+      }),
+    )
+    .optional(),
   tiers: z.object({
     device: z.object({ bytes: count, evicted: count }),
     ram: z.object({ bytes: count, heldBytes: count, evicted: count, budgetBytes: count }),
@@ -43,5 +70,6 @@ export const workerStateSchema = z.object({
   }),
 })
 export type WorkerState = z.infer<typeof workerStateSchema>
+export type PrefixUsage = NonNullable<WorkerState['prefix']>
 export type TierUsage = WorkerState['tiers']
 export type AdapterActivity = WorkerState['adapters']

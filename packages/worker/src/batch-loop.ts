@@ -1,19 +1,19 @@
-import type { AdapterCache, AdapterLease, SlotView } from '@quiver/cache'
+import type { AdapterCache, AdapterLease } from '@quiver/cache'
 import {
-  type AdapterActivity,
   type AdapterDigest,
   type Clock,
   type Logger,
   type SequenceId,
   ServingError,
   type SlotIndex,
-  type TierUsage,
   toServingError,
 } from '@quiver/protocol'
+import type { BatchState } from './batch-state.ts'
 import type { Engine, StepResult } from './engine/engine.ts'
 import { LoadMeter } from './load-meter.ts'
+import type { PrefixCache } from './prefix/prefix-cache.ts'
 import { abandonStep, applyStep, beginStep, endAll, errorEvent, type StepDeps } from './step/apply-step.ts'
-import { Batch, type BatchCounters } from './step/batch.ts'
+import { Batch } from './step/batch.ts'
 import { planStep } from './step/plan-step.ts'
 import { Sequence, type SequenceInit } from './step/sequence.ts'
 import type { RunPlan, StepLimits } from './step/step-plan.ts'
@@ -28,21 +28,12 @@ export interface BatchLoopDeps {
   readonly clock: Clock
   readonly timers: Timers
   readonly log: Logger
+  /** Absent: every prompt is computed whole. */
+  readonly prefix?: PrefixCache | undefined
   /** Called when the batch is another one than before. */
   onChange?(): void
   /** A broken invariant: the process must end and start clean rather than answer wrongly. */
   fatal(error: unknown): void
-}
-
-/** What the loop is doing, for `GET /v1/state` and tests. */
-export interface BatchState extends BatchCounters {
-  readonly running: number
-  readonly waiting: number
-  readonly loading: number
-  readonly slots: readonly SlotView[]
-  readonly leases: { readonly adapters: number; readonly slots: number }
-  readonly tiers: TierUsage
-  readonly adapters: AdapterActivity
 }
 
 /** So many failed steps in a row are no longer bad luck: the engine is broken and the process must start clean. */
@@ -68,7 +59,7 @@ export class BatchLoop {
   readonly #deps: BatchLoopDeps
   readonly #limits: StepLimits
   readonly #stepDeps: StepDeps
-  readonly #batch = new Batch()
+  readonly #batch: Batch
   readonly #meter = new LoadMeter()
   readonly #wakeUp: WakeUp
   readonly #ended: Promise<void>
@@ -81,6 +72,7 @@ export class BatchLoop {
 
   constructor(deps: BatchLoopDeps) {
     this.#deps = deps
+    this.#batch = new Batch(deps.prefix)
     const { sequences, chunkTokens } = deps.engine.capacity
     this.#limits = { sequences, chunkTokens }
     this.#wakeUp = new WakeUp(deps)
@@ -90,6 +82,7 @@ export class BatchLoop {
       tokenizer: deps.tokenizer,
       eosTokenIds: new Set([...deps.engine.model.eosTokenIds, ...deps.tokenizer.eosTokenIds]),
       clock: deps.clock,
+      prefix: deps.prefix,
       startLoad: (lease, slot) => this.#startLoad(lease, slot),
     }
     this.#ended = this.#run()
@@ -176,6 +169,7 @@ export class BatchLoop {
         adapters: this.#batch.adapterLeaseCount,
         slots: slots.reduce((sum, slot) => sum + (slot.state === 'resident' ? slot.leaseCount : 0), 0),
       },
+      ...(this.#deps.prefix && { prefix: this.#deps.prefix.usage() }),
       tiers: this.#deps.cache.usage(),
       adapters: this.#deps.cache.activity(),
     }
@@ -201,6 +195,7 @@ export class BatchLoop {
     beginStep(this.#batch, plan, this.#stepDeps)
     this.#tellIfEmpty()
     if (plan.kind === 'idle') return this.#wakeUp.sleepUntil(plan.wakeAtMs)
+    await this.#deps.prefix?.restored()
     const result = await this.#compute(plan)
     if (result === undefined) return
     const running = this.#batch.runningCount

@@ -1,4 +1,4 @@
-export type { BatchState } from './batch-loop.ts'
+export type { BatchState } from './batch-state.ts'
 export { cgroupMemory } from './memory-pressure.ts'
 export { createProcessRunner } from './model/process-runner.ts'
 export { nodeTimers, type Timers } from './timers.ts'

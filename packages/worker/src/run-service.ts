@@ -10,7 +10,10 @@ import {
   type TokenizeRequest,
   toServingError,
 } from '@quiver/protocol'
-import type { BatchLoop, BatchState } from './batch-loop.ts'
+import type { BatchLoop } from './batch-loop.ts'
+import type { BatchState } from './batch-state.ts'
+import type { PrefixCache } from './prefix/prefix-cache.ts'
+import { promptKeys } from './prefix/prompt-keys.ts'
 import { tokensOf, type Work, type WorkDeps, workOf } from './run-work.ts'
 import { type Constraint, constrainedSampler } from './sampling/constrained.ts'
 import { adapterArriving, errorEvent } from './step/apply-step.ts'
@@ -30,6 +33,8 @@ export interface RunServiceDeps extends WorkDeps {
   readonly openConstraint: (grammar: Grammar, signal: AbortSignal) => Promise<Constraint>
   /** Renders a conversation with an adapter's own template. @throws ServingError `template_error`, `overloaded` */
   readonly renderTemplate: (conversation: RenderedConversation, signal: AbortSignal) => Promise<string>
+  /** Absent: every prompt is computed whole. */
+  readonly prefix?: Pick<PrefixCache, 'keys'> | undefined
   /** Work space of constrained samplers, [vocab]. */
   readonly scores: Float32Array
   /** How long a request waits for its adapter, in milliseconds. */
@@ -261,6 +266,7 @@ export class RunService {
       deadlineAtMs: run.deadlineAtMs,
       arrivesByMs: run.arrivesByMs,
       sink,
+      prefixKeys: this.#deps.prefix && promptKeys(this.#deps.prefix, run, adapter),
       ...run.task,
     })
     if (signal.aborted) this.#deps.loop.cancel(id)

@@ -19,7 +19,7 @@ import {
 import { Hono, type MiddlewareHandler } from 'hono'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import { type AdapterActions, adapterMethods, addAdapterRoutes } from './adapter-routes.ts'
-import type { BatchState } from './batch-loop.ts'
+import type { BatchState } from './batch-state.ts'
 import type { EventFeed } from './event-feed.ts'
 import { streamEvents } from './event-route.ts'
 import { EventStream } from './event-stream.ts'

@@ -48,6 +48,8 @@ export interface WorkerConfig {
   /** How long a request waits for its adapter; the load goes on after that. */
   readonly adapterArrivalMs?: number
   readonly ramBytes: number
+  /** Keys and values of the beginnings of prompts, kept for those that begin alike; 0 or absent: none. */
+  readonly prefixCacheBytes?: number
   readonly diskBytes: number
 }
 

@@ -3,12 +3,14 @@ import type { WatchedStore } from '@quiver/cache/store'
 import { limits, ServingError, type WorkerInfo } from '@quiver/protocol'
 import manifest from '../package.json' with { type: 'json' }
 import { AdapterService } from './adapter-service.ts'
-import { BatchLoop, type BatchState } from './batch-loop.ts'
+import { BatchLoop } from './batch-loop.ts'
+import type { BatchState } from './batch-state.ts'
 import type { Engine } from './engine/engine.ts'
 import { EventFeed } from './event-feed.ts'
 import { Grammars } from './grammar/grammars.ts'
 import { MemoryPressure } from './memory-pressure.ts'
 import { baseLayout, type ModelSpec } from './model/model-spec.ts'
+import { PrefixCache } from './prefix/prefix-cache.ts'
 import { RunService, type ServiceHealth } from './run-service.ts'
 import { Candidates } from './sampling/candidates.ts'
 import { createSampler } from './sampling/sampler.ts'
@@ -54,7 +56,8 @@ export async function createWorker(config: WorkerConfig, deps: WorkerDeps): Prom
     cleanUp.push(() => cache.close())
     watchMemory({ config, deps, cache }, cleanUp)
     const common = { ...deps, ...base, cache }
-    const loop = new BatchLoop({ ...common, onChange: () => service.feed?.loadChanged() })
+    const prefix = prefixCache(config, deps, base)
+    const loop = new BatchLoop({ ...common, prefix, onChange: () => service.feed?.loadChanged() })
     cleanUp.push(() => loop.close())
     const grammars = new Grammars({ ...common, vocabSize: base.spec.vocabSize, eosTokenIds: loop.eosTokenIds })
     cleanUp.push(async () => grammars.close())
@@ -65,6 +68,7 @@ export async function createWorker(config: WorkerConfig, deps: WorkerDeps): Prom
     service.runs = new RunService({
       ...common,
       loop,
+      prefix,
       createSampler: (parameters, promptIds) => createSampler(parameters, promptIds, sampling),
       createStops: createStopSequences,
       openConstraint: (grammar, signal) => grammars.open(grammar, signal),
@@ -143,6 +147,18 @@ function watchMemory(
     limit: (bytes) => cache.limitRam(bytes),
   })
   cleanUp.push(async () => pressure.close())
+}
+
+/** @returns undefined when there is to be none, when the engine cannot copy, or when not even one block would fit */
+function prefixCache(config: WorkerConfig, deps: WorkerDeps, { engine, sha }: Base): PrefixCache | undefined {
+  const { prefixCacheBytes: budgetBytes = 0, dtype } = config
+  const { prefix: memory, description } = engine
+  if (memory === undefined || budgetBytes === 0) return undefined
+  const base = JSON.stringify([sha, dtype, description])
+  const cache = new PrefixCache({ memory, budgetBytes, base, fatal: (error) => deps.fatal(error) })
+  if (cache.hasRoom) return cache
+  deps.log('warn', 'the prefix cache is off: its memory holds not one block', { budgetBytes, tokenBytes: memory.tokenBytes })
+  return undefined
 }
 
 function throwIfCalledOff(signal: AbortSignal): void {

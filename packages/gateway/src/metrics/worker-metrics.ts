@@ -19,7 +19,7 @@ export function workerMetrics({ state, arrivals }: WorkerPresence): Registry {
   const rows: readonly Row[] = [
     ['gauge', 'quiver_worker_up', 'Whether the worker says what it is doing', [[state === undefined ? 0 : 1]]],
     ['counter', 'quiver_worker_restarts_total', 'Times that a worker was ready again', [[Math.max(0, arrivals - 1)]]],
-    ...(state === undefined ? [] : [...batchRows(state), ...tierRows(state), ...adapterRows(state)]),
+    ...(state === undefined ? [] : [...batchRows(state), ...prefixRows(state), ...tierRows(state), ...adapterRows(state)]),
   ]
   for (const [kind, name, help, samples] of rows) {
     const options = { name, help, labelNames: Object.keys(samples[0]?.[1] ?? {}), registers: [registry] }
@@ -66,6 +66,27 @@ function batchRows(state: WorkerState): readonly Row[] {
         [state.leases.slots, { on: 'slot' }],
       ],
     ],
+  ]
+}
+
+function prefixRows({ prefix }: WorkerState): readonly Row[] {
+  if (prefix === undefined) return []
+  const { hits, misses, cachedTokens, blocks, bytes, budgetBytes, evicted } = prefix
+  return [
+    [
+      'counter',
+      'quiver_prefix_lookups_total',
+      'Prompts looked up in the prefix cache, by result',
+      [
+        [hits, { result: 'hits' }],
+        [misses, { result: 'misses' }],
+      ],
+    ],
+    ['counter', 'quiver_prefix_tokens_total', 'Prompt tokens that were copied and not computed', [[cachedTokens]]],
+    ['gauge', 'quiver_prefix_blocks', 'Blocks of 16 tokens in the prefix cache', [[blocks]]],
+    ['gauge', 'quiver_prefix_bytes', 'Memory taken by the prefix cache', [[bytes]]],
+    ['gauge', 'quiver_prefix_budget_bytes', 'The most that it may take', [[budgetBytes]]],
+    ['counter', 'quiver_prefix_evictions_total', 'Blocks that made room for others', [[evicted]]],
   ]
 }
 

@@ -59,12 +59,31 @@ export interface RowOutput {
 /** In the order of `wanted`. */
 export type StepResult = readonly RowOutput[]
 
+/**
+ * Copies of keys and values, for a cache of the beginnings of prompts. What a copy looks like inside is the engine's own affair, but it is the
+ * same for as many tokens from any position; computing on it goes on as on what was copied, to the last bit.
+ */
+export interface PrefixMemory {
+  /** Bytes of one token's keys and values. */
+  readonly tokenBytes: number
+  /**
+   * Copies those of `count` tokens from position `from` on, which earlier steps computed and nothing writes to any more: so also
+   * during a step.
+   * @param target [count × tokenBytes]
+   */
+  copyOut(sequence: SequenceId, from: number, count: number, target: Uint8Array): void
+  /** Makes a sequence go on with copied ones from position `from` on, where it stands; a new one stands at 0. Not during a step. */
+  copyIn(sequence: SequenceId, from: number, count: number, source: Uint8Array): void
+}
+
 /** One base model with fixed capacity. Not re-entrant: the batching loop owns it and calls one `step` at a time. */
 export interface Engine extends DeviceMemory {
   readonly model: ModelSpec
   readonly capacity: Capacity
   /** Short names for `/info`: what computes, where, and how adapters are applied. */
   readonly description: { readonly kind: string; readonly device: string; readonly lora: string }
+  /** Absent: its keys and values cannot be copied, and every prompt is computed whole. */
+  readonly prefix?: PrefixMemory
   step(step: EngineStep): Promise<StepResult>
   /**
    * The mean of the final hidden states, after the last norm, over all rows of a pooled sequence so far, [hidden]. The

@@ -2,9 +2,10 @@ import assert from 'node:assert/strict'
 import type { AdapterCache, AdapterLease } from '@quiver/cache'
 import { type Clock, type FinishReason, type RunEvent, ServingError, type SlotIndex, toServingError } from '@quiver/protocol'
 import type { Engine, RowOutput, StepResult } from '../engine/engine.ts'
+import type { PrefixCache } from '../prefix/prefix-cache.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import type { Batch, FinishCause } from './batch.ts'
-import type { Generation, Sequence } from './sequence.ts'
+import type { Generation, Sequence, SequenceSlot } from './sequence.ts'
 import type { Admission, PlannedFinish, PlannedLoad, RunPlan, SequenceRows, StepPlan } from './step-plan.ts'
 
 export interface StepDeps {
@@ -14,6 +15,8 @@ export interface StepDeps {
   /** Tokens that end a text: those of the model and of its tokenizer. */
   readonly eosTokenIds: ReadonlySet<number>
   readonly clock: Clock
+  /** Absent: every prompt is computed whole. */
+  readonly prefix?: Pick<PrefixCache, 'restore' | 'computed' | 'leave'> | undefined
   /** Starts a load and returns at once; its end is an event for a later plan. */
   startLoad(lease: AdapterLease, slot: SlotIndex): void
 }
@@ -78,6 +81,7 @@ function end(
   deps: StepDeps,
 ): void {
   if (sequence.isFinished) return
+  deps.prefix?.leave(sequence.id, event.type === 'done' ? 'complete' : 'broken')
   deps.engine.release(sequence.id)
   batch.finish(sequence, cause, event)
 }
@@ -137,14 +141,18 @@ function start(batch: Batch, load: PlannedLoad, deps: StepDeps): void {
 }
 
 function admit(batch: Batch, admission: Admission, deps: StepDeps): void {
-  const nowMs = deps.clock.nowMs()
-  if (admission.kind === 'base') {
-    batch.admit(admission.sequence, { kind: 'base' }, nowMs)
-    return
-  }
-  const lease = deps.device.lease(admission.slot, admission.digest)
+  batch.admit(admission.sequence, takeSlot(admission, deps), deps.clock.nowMs())
+  const sequence = batch.get(admission.sequence)
+  const { prefixKeys, promptIds } = sequence.init
+  if (prefixKeys === undefined || deps.prefix === undefined) return
+  sequence.takeCached(deps.prefix.restore(sequence.id, prefixKeys, promptIds.length))
+}
+
+function takeSlot(admission: Admission, { device }: StepDeps): SequenceSlot {
+  if (admission.kind === 'base') return { kind: 'base' }
+  const lease = device.lease(admission.slot, admission.digest)
   assert(lease.generation === admission.generation, `slot ${admission.slot} changed hands between plan and admission`)
-  batch.admit(admission.sequence, { kind: 'adapter', lease }, nowMs)
+  return { kind: 'adapter', lease }
 }
 
 interface RowsDone {
@@ -158,6 +166,7 @@ function takeRows(batch: Batch, { sequence, work, outputs }: RowsDone, deps: Ste
   const isTold = init.kind === 'generate' && init.prefillDetails && work.phase === 'prefill'
   if (isTold) notePrompt({ sequence, work, outputs })
   sequence.advance(work.rowCount)
+  if (work.phase === 'prefill') deps.prefix?.computed(sequence.id, sequence.computed)
   if (!sequence.isCurrent) return
   if (init.kind === 'embed') {
     takeEmbedding(batch, sequence, deps)

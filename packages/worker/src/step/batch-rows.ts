@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import type { SequenceId, SlotIndex } from '@quiver/protocol'
 import type { StepRow, WantedRow } from '../engine/engine.ts'
+import { BLOCK_TOKENS } from '../prefix/block-keys.ts'
 import type { RunningView, Segment, SequenceRows, WaitingView } from './step-plan.ts'
 
 /** Collects the rows of a step. */
@@ -11,6 +12,14 @@ export class BatchRows {
 
   constructor(chunkTokens: number) {
     this.prefillLeft = chunkTokens
+  }
+
+  /**
+   * Counts tokens that are copied from the prefix cache before the step as prompt rows, so that what all running sequences wait
+   * for stays bounded: a block takes about the time of a row, or less. One row is left, so that whoever is admitted begins.
+   */
+  addCopied(tokens: number): void {
+    this.prefillLeft = Math.max(1, this.prefillLeft - Math.ceil(tokens / BLOCK_TOKENS))
   }
 
   /** Adds a sequence's next rows: one if it decodes, else as much of its prompt as is left of the chunk. */

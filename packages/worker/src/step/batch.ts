@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import type { SlotView } from '@quiver/cache'
 import type { AdapterDigest, FinishReason, RunEvent, SequenceId, ServingError } from '@quiver/protocol'
+import type { PrefixCache } from '../prefix/prefix-cache.ts'
 import type { Sequence, SequenceSlot } from './sequence.ts'
 import { flowOf, ServiceLedger } from './service-ledger.ts'
 import type { PlannedFinish, StepView } from './step-plan.ts'
@@ -23,6 +24,7 @@ export interface BatchCounters {
 export class Batch {
   readonly #waiting = new Map<SequenceId, Sequence>()
   readonly #running = new Map<SequenceId, Sequence>()
+  readonly #prefix: Pick<PrefixCache, 'cachedTokens'> | undefined
   /** Who has had how much; told of every coming, admission and end by the methods below. */
   readonly ledger = new ServiceLedger()
   readonly counters: BatchCounters = {
@@ -34,6 +36,11 @@ export class Batch {
     admitted: 0,
     loads: 0,
     finished: { length: 0, eos_token: 0, stop_sequence: 0, cancelled: 0, expired: 0, late: 0, failed: 0, stopped: 0 },
+  }
+
+  /** @param prefix what need not be computed of waiting prompts; absent: everything is */
+  constructor(prefix?: Pick<PrefixCache, 'cachedTokens'>) {
+    this.#prefix = prefix
   }
 
   get waitingCount(): number {
@@ -105,10 +112,14 @@ export class Batch {
     return {
       nowMs,
       running: Array.from(this.#running.values(), (sequence) => sequence.runningView()),
-      waiting: Array.from(this.#waiting.values(), (sequence) => sequence.waitingView()),
+      waiting: Array.from(this.#waiting.values(), (sequence) => sequence.waitingView(this.#cachedTokens(sequence))),
       slots,
       tenants: this.ledger.view(nowMs),
     }
+  }
+
+  #cachedTokens({ init: { prefixKeys, promptIds } }: Sequence): number {
+    return prefixKeys === undefined ? 0 : (this.#prefix?.cachedTokens(prefixKeys, promptIds.length) ?? 0)
   }
 }
 

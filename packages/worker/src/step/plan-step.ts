@@ -102,7 +102,7 @@ function serve(order: readonly (RunningView | WaitingView)[], slots: SlotTable, 
     const takesPlace = () => batch.prefillLeft > 0 && places.take(client.tenant)
     if (adapter.kind === 'base') {
       if (!takesPlace()) continue
-      batch.add(waiter, BASE_SLOT, 0)
+      addAdmitted(waiter, BASE_SLOT, batch)
       admissions.push({ sequence, kind: 'base' })
       continue
     }
@@ -114,11 +114,17 @@ function serve(order: readonly (RunningView | WaitingView)[], slots: SlotTable, 
     if (answer.kind === 'load') loads.push({ sequence, digest, slot, generation })
     else if (takesPlace()) {
       slots.join(slot)
-      batch.add(waiter, slot, 0)
+      addAdmitted(waiter, slot, batch)
       admissions.push({ sequence, kind: 'adapter', digest, slot, generation })
     }
   }
   return { admissions, loads }
+}
+
+function addAdmitted(waiter: WaitingView, slot: SlotIndex, batch: BatchRows): void {
+  const { cached = 0 } = waiter
+  batch.addCopied(cached)
+  batch.add(waiter, slot, cached)
 }
 
 function slotOf(sequence: RunningView): SlotIndex {

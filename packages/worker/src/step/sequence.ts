@@ -30,6 +30,8 @@ interface CommonInit {
   /** When it stops waiting for an adapter that is still on its way. */
   readonly arrivesByMs: number
   readonly sink: EventSink
+  /** The names of its prompt's blocks in the prefix cache; absent: it computes all of its prompt and shares nothing. */
+  readonly prefixKeys?: readonly string[] | undefined
 }
 
 export interface Generation {
@@ -70,6 +72,7 @@ export class Sequence {
   #fate: SequenceFate = 'live'
   #failure: ServingError | undefined
   #computed = 0
+  #cached = 0
   #firstTokenAtMs = 0
 
   constructor(init: SequenceInit) {
@@ -124,6 +127,12 @@ export class Sequence {
     this.#phase = { kind: 'running', slot, admittedAtMs: nowMs }
   }
 
+  /** So many tokens are copied for it and need no rows. */
+  takeCached(count: number): void {
+    this.#cached = count
+    this.advance(count)
+  }
+
   /** The engine holds this many tokens more. */
   advance(count: number): void {
     this.#computed += count
@@ -150,6 +159,7 @@ export class Sequence {
       finishReason: end.reason,
       generatedText: end.text,
       promptTokens: promptIds.length,
+      ...(this.#cached === 0 ? {} : { cachedTokens: this.#cached }),
       generatedTokens: this.generatedCount,
       ...(seed === undefined ? {} : { seed }),
       queueMs: admittedAtMs - arrivedAtMs,
@@ -169,10 +179,12 @@ export class Sequence {
     this.init.sink.send(event)
   }
 
-  waitingView(): WaitingView {
+  /** @param cached tokens of its prompt that the prefix cache has */
+  waitingView(cached = 0): WaitingView {
     const { adapter } = this.init
     return {
       ...this.#commonView(),
+      ...(cached === 0 ? {} : { cached }),
       arrivedAtMs: this.init.arrivedAtMs,
       arrivesByMs: this.init.arrivesByMs,
       adapter:

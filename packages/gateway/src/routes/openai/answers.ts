@@ -22,13 +22,20 @@ export interface Usage {
   readonly prompt_tokens: number
   readonly completion_tokens: number
   readonly total_tokens: number
+  readonly prompt_tokens_details: {
+    /** Of the prompt tokens, those that an earlier request had computed already. */
+    readonly cached_tokens: number
+  }
 }
 
 /** Prompts count once, however many choices they have; every generated token counts. */
 export function usageOf(runs: readonly DoneEvent[], runsOfEachPrompt: number): Usage {
-  const prompt_tokens = runs.filter((_, at) => at % runsOfEachPrompt === 0).reduce((sum, run) => sum + run.promptTokens, 0)
+  const prompts = runs.filter((_, at) => at % runsOfEachPrompt === 0)
+  const prompt_tokens = prompts.reduce((sum, run) => sum + run.promptTokens, 0)
+  const cached_tokens = prompts.reduce((sum, run) => sum + (run.cachedTokens ?? 0), 0)
   const completion_tokens = runs.reduce((sum, run) => sum + run.generatedTokens, 0)
-  return { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens }
+  const total_tokens = prompt_tokens + completion_tokens
+  return { prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details: { cached_tokens } }
 }
 
 /** A stop text that was found counts even where the last allowed token completed it. */

@@ -12,6 +12,8 @@ export interface ApiRequest {
   readonly model: string
   /** Whose request it is, in the client's words. */
   readonly user: string | undefined
+  /** Parts what the tenant's requests share of their prompts. */
+  readonly cacheSalt: string | undefined
   readonly prompts: readonly ApiPrompt[]
   /** Choices of each prompt, and how many runs they are the likeliest of. */
   readonly choices: number
@@ -62,6 +64,7 @@ export function commonRequest(fields: CommonFields) {
   return {
     model: fields.model ?? '',
     user: fields.user ?? undefined,
+    cacheSalt: fields.cache_salt ?? undefined,
     choices: fields.n ?? 1,
     stream: fields.stream ?? false,
     includeUsage: fields.stream_options?.include_usage ?? false,

@@ -44,6 +44,12 @@ export const commonFields = {
   user: text
     .nullish()
     .describe('Whose request it is, for you to say: of an adapter with a canary, the same user always gets the same version.'),
+  // vLLM's.
+  cache_salt: text
+    .min(1, { error: 'must not be empty' })
+    .max(limits.cacheSaltCharacters, { error: `must have at most ${limits.cacheSaltCharacters} characters` })
+    .nullish()
+    .describe('Shares what is computed of the prompt only with requests that name the same salt.'),
   // LoRAX's own.
   top_k: whole.nullish().describe('Samples among this many of the likeliest tokens.'),
   typical_p: real.nullish().describe('Typical sampling: above 0 and below 1.'),

@@ -48,6 +48,7 @@ export function toRuns(
       const isBiased = Object.keys(request.logitBias).length > 0
       return {
         ...run,
+        ...(request.cacheSalt === undefined ? {} : { cacheSalt: request.cacheSalt }),
         ...(request.toolUse?.grammar === undefined ? {} : { grammar: request.toolUse.grammar }),
         sampling: isBiased ? { ...run.sampling, logitBias: { ...request.logitBias } } : run.sampling,
         prefillDetails: request.echo && request.logprobs !== undefined,

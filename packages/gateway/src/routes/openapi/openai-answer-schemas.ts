@@ -11,7 +11,14 @@ const toolCall = {
   function: z.object({ name: z.string(), arguments: z.string().describe('JSON text.') }),
 }
 
-const usage = z.object({ prompt_tokens: count, completion_tokens: count, total_tokens: count })
+const usage = z.object({
+  prompt_tokens: count,
+  completion_tokens: count,
+  total_tokens: count,
+  prompt_tokens_details: z.object({
+    cached_tokens: count.describe('Prompt tokens that an earlier request of the tenant had computed already.'),
+  }),
+})
 const streamUsage = usage.nullish().describe('With `stream_options.include_usage`: null but in the last chunk.')
 
 const head = { id: z.string(), created: count.describe('Seconds since 1970.'), model: z.string(), system_fingerprint: z.string() }

@@ -67,6 +67,24 @@ export class KvCache {
     return Array.from({ length: wanted.size }, (_, row) => this.#at(row).sequence)
   }
 
+  /** Bytes of one token's keys and values in all layers. */
+  get tokenBytes(): number {
+    return this.arrays.reduce((sum, { BYTES_PER_ELEMENT }) => sum + this.#heads * this.#headDim * BYTES_PER_ELEMENT, 0)
+  }
+
+  /** Copies `count` tokens from position `from` on: layer by layer, head by head. */
+  copyOut(sequence: SequenceId, from: number, count: number, target: Uint8Array): void {
+    assert(from + count <= this.length(sequence), 'only what was computed is copied')
+    this.#pieces(sequence, from, count, (piece, at) => target.set(piece, at))
+  }
+
+  /** Appends `count` tokens that `copyOut` gave. */
+  copyIn(sequence: SequenceId, from: number, count: number, source: Uint8Array): void {
+    assert(from === this.length(sequence) && from + count <= this.capacity, 'a sequence goes on where it stands, and fits')
+    this.#pieces(sequence, from, count, (piece, at) => piece.set(source.subarray(at, at + piece.length)))
+    this.setLength(sequence, from + count)
+  }
+
   release(sequence: SequenceId): void {
     const row = this.#rowOf.get(sequence)
     if (row === undefined) return
@@ -75,6 +93,20 @@ export class KvCache {
     if (!last || last.sequence === sequence) return
     this.#copy(this.#rows.length, row, last.length)
     this.#put(row, last)
+  }
+
+  /** The bytes of `count` tokens of a sequence, and where they stand in a copy of all. */
+  #pieces(sequence: SequenceId, from: number, count: number, take: (piece: Uint8Array, at: number) => void): void {
+    const first = this.row(sequence) * this.#rowSize + from * this.#headDim
+    let at = 0
+    for (const { buffer, byteOffset, BYTES_PER_ELEMENT: size } of this.arrays) {
+      for (let head = 0; head < this.#heads; head += 1) {
+        const start = first + head * this.capacity * this.#headDim
+        const piece = new Uint8Array(buffer, byteOffset + start * size, count * this.#headDim * size)
+        take(piece, at)
+        at += piece.length
+      }
+    }
   }
 
   #at(row: number): { sequence: SequenceId; length: number } {

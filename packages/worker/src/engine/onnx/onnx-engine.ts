@@ -3,7 +3,7 @@ import type { PackedAdapter, PackedDtype } from '@quiver/cache'
 import type { Dtype, Progress, SequenceId, SlotIndex } from '@quiver/protocol'
 import { baseLayout, type ModelSpec, type ModelWeights } from '../../model/model-spec.ts'
 import { throwIfStopped } from '../../model/sleep.ts'
-import type { Capacity, Engine, EngineStep, RowOutput, StepResult } from '../engine.ts'
+import type { Capacity, Engine, EngineStep, PrefixMemory, RowOutput, StepResult } from '../engine.ts'
 import type { AdapterPools } from './adapter-pools.ts'
 import { cachedGraph } from './graph-cache.ts'
 import { GraphRun, type RunInput, type RunOutput } from './graph-run.ts'
@@ -76,6 +76,7 @@ class OnnxEngine implements Engine {
   readonly capacity: Capacity
   readonly slots: number
   readonly description: Engine['description']
+  readonly prefix: PrefixMemory
   readonly #runtime: OnnxRuntime
   readonly #session: Session
   readonly #kv: KvCache
@@ -95,6 +96,7 @@ class OnnxEngine implements Engine {
     this.#session = session
     this.#kv = new KvCache(spec, options.capacity)
     this.#hidden = new HiddenSums(spec.hiddenSize)
+    this.prefix = this.#kv
     const dtype = packedDtype(options.dtype)
     const { operator } = options
     this.description = { kind: 'onnx', device: 'cpu', lora: operator?.name ?? 'standard' }
