@@ -4,6 +4,8 @@
 //   A, B        float16 or bfloat16, read where they lie: device memory is plain memory here
 //   slot, rank  not checked by the front, as where they lie on a device: the kernels take what is out of range for none
 //
+// Attention has no CUDA kernels: the host's compute it, one float at a time.
+//
 // A value of y comes back from the launch only where the kernels changed it, so that what they leave alone keeps all its bits.
 #include <atomic>
 #include <cstring>
@@ -13,6 +15,10 @@
 
 #include "cuda/lora.h"
 #include "gpu.cuh"
+#include "host/attention_plan.h"
+#include "host/kernels.h"
+#include "host/session_threads.h"
+#include "operator/attention_op.h"
 #include "operator/library.h"
 #include "operator/lora_op.h"
 
@@ -109,6 +115,13 @@ const char *Copy(void *to, const void *from, size_t bytes, const LoraContext &) 
   return nullptr;
 }
 
+const char *AttendOnHost(const AttentionCall &call, const ort::Api &api, ort::KernelContext *context, void *) {
+  SessionThreads threads(api, context);
+  return host::RunAttention(call, host::ScalarKernels()->attention, 1, threads);
+}
+
+constexpr AttentionBackend kAttention = {"CPUExecutionProvider", Prepare, Dispose, AttendOnHost};
+
 constexpr LoraBackend kEmulated = {"CPUExecutionProvider", Element::kF32, {false, true, true}, false, Prepare, Dispose,
                                    RunOnShim, Copy};
 
@@ -124,6 +137,7 @@ QUIVER_EXPORT int64_t QuiverOpsCopiedCalls() { return quiver::copied_calls.load(
 QUIVER_EXPORT quiver::ort::Status *QUIVER_ORT_CALL RegisterCustomOps(quiver::ort::SessionOptions *options,
                                                                      const quiver::ort::ApiBase *base) {
   static const quiver::LoraOperator lora = quiver::MakeLoraOperator(quiver::kEmulated, *base);
-  static const quiver::ort::CustomOp *const operators[] = {&lora.callbacks};
+  static const quiver::AttentionOperator attention = quiver::MakeAttentionOperator(quiver::kAttention);
+  static const quiver::ort::CustomOp *const operators[] = {&lora.callbacks, &attention.callbacks};
   return quiver::RegisterOperators(options, base, operators, std::size(operators));
 }

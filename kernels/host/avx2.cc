@@ -1,5 +1,5 @@
 // AVX2 with FMA and F16C: processors of Intel since 2013 and of AMD since 2015.
-#include "tiles.h"
+#include "kernel_table.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -24,6 +24,9 @@ struct Avx2 {
   static V Zero() { return _mm256_setzero_ps(); }
   static V Set(float value) { return _mm256_set1_ps(value); }
   static V Add(V a, V b) { return _mm256_add_ps(a, b); }
+  static V Sub(V a, V b) { return _mm256_sub_ps(a, b); }
+  static V Mul(V a, V b) { return _mm256_mul_ps(a, b); }
+  static V Max(V a, V b) { return _mm256_max_ps(a, b); }
   static V Fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
   static V Widened(__m128i bits, F16) { return _mm256_cvtph_ps(bits); }
   static V Widened(__m128i bits, BF16) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16)); }
@@ -41,6 +44,19 @@ struct Avx2 {
   }
   static void Store(float *to, V value) { _mm256_storeu_ps(to, value); }
   static void StorePart(float *to, V value, int n) { _mm256_maskstore_ps(to, Mask(n), value); }
+  static __m128i Narrowed(V value) { return _mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT); }
+  static void Store(F16 *to, V value) { _mm_storeu_si128(reinterpret_cast<__m128i *>(to), Narrowed(value)); }
+  static void StorePart(F16 *to, V value, int n) {
+    F16 lanes[8];
+    Store(lanes, value);
+    for (int i = 0; i < n; i += 1) to[i] = lanes[i];
+  }
+  // value · 2^n, where n is the integer in the low bits of `shifted`.
+  static V TimesPowerOf2(V value, V shifted) {
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(value), _mm256_slli_epi32(_mm256_castps_si256(shifted), 23)));
+  }
+  // 0 where x < limit.
+  static V ZeroBelow(V value, V x, V limit) { return _mm256_and_ps(_mm256_cmp_ps(x, limit, _CMP_NLT_UQ), value); }
   static float Sum(V value) {
     const __m128 four = _mm_add_ps(_mm256_castps256_ps128(value), _mm256_extractf128_ps(value, 1));
     const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));

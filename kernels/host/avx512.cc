@@ -1,5 +1,5 @@
 // AVX-512 F, BW, VL and DQ: every server processor of Intel since 2017 and of AMD since 2022.
-#include "tiles.h"
+#include "kernel_table.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -21,6 +21,9 @@ struct Avx512 {
   static V Zero() { return _mm512_setzero_ps(); }
   static V Set(float value) { return _mm512_set1_ps(value); }
   static V Add(V a, V b) { return _mm512_add_ps(a, b); }
+  static V Sub(V a, V b) { return _mm512_sub_ps(a, b); }
+  static V Mul(V a, V b) { return _mm512_mul_ps(a, b); }
+  static V Max(V a, V b) { return _mm512_max_ps(a, b); }
   static V Fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
   static V Widened(__m256i bits, F16) { return _mm512_cvtph_ps(bits); }
   static V Widened(__m256i bits, BF16) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16)); }
@@ -36,6 +39,18 @@ struct Avx512 {
   }
   static void Store(float *to, V value) { _mm512_storeu_ps(to, value); }
   static void StorePart(float *to, V value, int n) { _mm512_mask_storeu_ps(to, Mask(n), value); }
+  static void Store(F16 *to, V value) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
+  }
+  static void StorePart(F16 *to, V value, int n) {
+    _mm256_mask_storeu_epi16(to, Mask(n), _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
+  }
+  // value · 2^n, where n is the integer in the low bits of `shifted`.
+  static V TimesPowerOf2(V value, V shifted) {
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(value), _mm512_slli_epi32(_mm512_castps_si512(shifted), 23)));
+  }
+  // 0 where x < limit.
+  static V ZeroBelow(V value, V x, V limit) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, limit, _CMP_NLT_UQ), value); }
   static float Sum(V value) { return _mm512_reduce_add_ps(value); }
   static void Sum4(V a, V b, V c, V d, float *to) {
     // Within each quarter: a0+a2, b0+b2, a1+a3, b1+b3, the same of c and d, then both at once.

@@ -1,12 +1,14 @@
-// libquiver_ops for CPUs: the operator's front on the host kernels, as a library that ONNX Runtime loads.
+// libquiver_ops for CPUs: the operators' fronts on the host kernels, as a library that ONNX Runtime loads.
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <iterator>
 #include <thread>
 
+#include "../operator/attention_op.h"
 #include "../operator/library.h"
 #include "../operator/lora_op.h"
+#include "attention_plan.h"
 #include "cpu_features.h"
 #include "plan.h"
 #include "session_threads.h"
@@ -25,9 +27,9 @@ struct HostState {
 
 const char *Prepare(void **state) {
   const host::HostKernels *kernels = host::ChooseKernels(std::getenv(kInstructionSetVariable));
-  if (kernels == nullptr) return "quiver::Lora: QUIVER_LORA_ISA names an instruction set that this processor does not have";
+  if (kernels == nullptr) return "QUIVER_LORA_ISA names an instruction set that this processor does not have";
   HostState *made = static_cast<HostState *>(std::malloc(sizeof(HostState)));
-  if (made == nullptr) return "quiver::Lora: out of memory";
+  if (made == nullptr) return "Quiver's operators: out of memory";
   const unsigned threads = std::thread::hardware_concurrency();
   *made = {kernels, threads == 0 ? 1 : static_cast<int>(threads)};
   *state = made;
@@ -42,6 +44,12 @@ const char *RunOnHost(const LoraCall &call, const LoraContext &context, void *st
   return host::RunLora(call, *host.kernels, host.threads, threads);
 }
 
+const char *AttendOnHost(const AttentionCall &call, const ort::Api &api, ort::KernelContext *context, void *state) {
+  const HostState &host = *static_cast<const HostState *>(state);
+  SessionThreads threads(api, context);
+  return host::RunAttention(call, host.kernels->attention, host.threads, threads);
+}
+
 // Calls in which the runtime did not compute in place.
 std::atomic<int64_t> copied_calls{0};
 
@@ -53,6 +61,7 @@ const char *Copy(void *to, const void *from, size_t bytes, const LoraContext &) 
 
 constexpr LoraBackend kHost = {"CPUExecutionProvider", Element::kF32, {true, true, true}, true, Prepare, Dispose,
                                RunOnHost, Copy};
+constexpr AttentionBackend kHostAttention = {"CPUExecutionProvider", Prepare, Dispose, AttendOnHost};
 
 }  // namespace
 }  // namespace quiver
@@ -72,6 +81,7 @@ QUIVER_EXPORT int64_t QuiverOpsCopiedCalls() { return quiver::copied_calls.load(
 QUIVER_EXPORT quiver::ort::Status *QUIVER_ORT_CALL RegisterCustomOps(quiver::ort::SessionOptions *options,
                                                                      const quiver::ort::ApiBase *base) {
   static const quiver::LoraOperator lora = quiver::MakeLoraOperator(quiver::kHost, *base);
-  static const quiver::ort::CustomOp *const operators[] = {&lora.callbacks};
+  static const quiver::AttentionOperator attention = quiver::MakeAttentionOperator(quiver::kHostAttention);
+  static const quiver::ort::CustomOp *const operators[] = {&lora.callbacks, &attention.callbacks};
   return quiver::RegisterOperators(options, base, operators, std::size(operators));
 }

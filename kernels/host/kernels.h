@@ -1,9 +1,11 @@
-// The two halves of the low-rank product, as one instruction set computes them. Both work on rows that share an adapter.
+// The two halves of the low-rank product, as one instruction set computes them. Both work on rows that share an adapter. With
+// attention.h, all that an instruction set has.
 #pragma once
 
 #include <cstdint>
 
 #include "../operator/lora_call.h"
+#include "attention.h"
 
 namespace quiver::host {
 
@@ -52,6 +54,7 @@ struct HostKernels {
   // By Element.
   void (*shrink[kElementCount])(const ShrinkTask &);
   void (*expand[kElementCount])(const ExpandTask &);
+  AttentionKernels attention;
 };
 
 // nullptr where the library was built for another architecture.

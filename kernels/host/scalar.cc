@@ -1,5 +1,5 @@
 // One element at a time: for processors without any of the others, and for reading.
-#include "tiles.h"
+#include "kernel_table.h"
 
 namespace quiver::host {
 namespace {
@@ -18,9 +18,17 @@ struct Scalar {
     __builtin_memcpy(&value, &bits, sizeof value);
     return value;
   }
+  static uint32_t ToBits(V value) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, &value, sizeof bits);
+    return bits;
+  }
   static V Zero() { return 0; }
   static V Set(float value) { return value; }
   static V Add(V a, V b) { return a + b; }
+  static V Sub(V a, V b) { return a - b; }
+  static V Mul(V a, V b) { return a * b; }
+  static V Max(V a, V b) { return a > b ? a : b; }
   static V Fma(V a, V b, V c) { return a * b + c; }
   static V Load(const float *from) { return *from; }
   // IEEE 754 binary16: exponent bias 15 against 127; below the smallest exponent the value is fraction · 2^−24.
@@ -41,6 +49,21 @@ struct Scalar {
   }
   static void Store(float *to, V value) { *to = value; }
   static void StorePart(float *to, V value, int) { *to = value; }
+  // To the nearest, ties to even. Below 2^−14 in steps of 2^−24: adding ½ leaves the fraction in the lowest bits.
+  static void Store(F16 *to, V value) {
+    const uint32_t sign = ToBits(value) >> 16 & 0x8000, magnitude = ToBits(value) & 0x7fffffff;
+    uint32_t half;
+    if (magnitude > 0x7f800000) half = 0x7e00;
+    else if (magnitude >= 0x477ff000) half = 0x7c00;
+    else if (magnitude < 0x38800000) half = ToBits(FromBits(magnitude) + 0.5f) - ToBits(0.5f);
+    else half = (magnitude - 0x38000000 + 0xfff + (magnitude >> 13 & 1)) >> 13;
+    to->bits = static_cast<uint16_t>(sign | half);
+  }
+  static void StorePart(F16 *to, V value, int) { Store(to, value); }
+  // value · 2^n, where n is the integer in the low bits of `shifted`.
+  static V TimesPowerOf2(V value, V shifted) { return FromBits(ToBits(value) + (ToBits(shifted) << 23)); }
+  // 0 where x < limit.
+  static V ZeroBelow(V value, V x, V limit) { return x < limit ? 0 : value; }
   static float Sum(V value) { return value; }
   static void Sum4(V a, V b, V c, V d, float *to) {
     to[0] = a;

@@ -27,6 +27,11 @@ struct ThreadScratch {
   Scratch groups;
   Scratch tasks;
   Scratch shrunk;
+  Scratch queries;
+  Scratch parts;
+  Scratch cut_tasks;
+  // What a task of attention computes in, on whichever thread it is.
+  Scratch attend;
 };
 
 inline ThreadScratch &ScratchOfThread() {

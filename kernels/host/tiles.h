@@ -251,11 +251,4 @@ void Expand(const ExpandTask &task) {
   }
 }
 
-template <class I>
-constexpr HostKernels KernelsOf(const char *name) {
-  return {name,
-          {Shrink<I, float>, Shrink<I, F16>, Shrink<I, BF16>},
-          {Expand<I, float>, Expand<I, F16>, Expand<I, BF16>}};
-}
-
 }  // namespace quiver::host

@@ -110,6 +110,9 @@ class Api {
   Status *GetTensorTypeAndShape(const Value *value, TensorInfo **out) const {
     return At<Status *(QUIVER_ORT_CALL *)(const Value *, TensorInfo **)>(65)(value, out);
   }
+  Status *KernelInfoGetFloat(const KernelInfo *info, const char *name, float *out) const {
+    return At<Status *(QUIVER_ORT_CALL *)(const KernelInfo *, const char *, float *)>(85)(info, name, out);
+  }
   Status *KernelInfoGetInt(const KernelInfo *info, const char *name, int64_t *out) const {
     return At<Status *(QUIVER_ORT_CALL *)(const KernelInfo *, const char *, int64_t *)>(86)(info, name, out);
   }

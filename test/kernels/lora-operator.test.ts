@@ -4,14 +4,8 @@ import { loadNativeLibrary } from '../../packages/worker/src/engine/onnx/native-
 import { openOperator } from '../../packages/worker/src/engine/onnx/operator-library.ts'
 import { openTestEngine, stepLogprobs, stepRows, testCapacity } from '../support/engine-under-test.ts'
 import { type CaseShape, loraCase } from '../support/lora-cases.ts'
-import {
-  type BoundInput,
-  columnsOf,
-  inputsOf,
-  type LoraCase,
-  type LoraGraph,
-  LoraOperatorUnderTest,
-} from '../support/lora-operator.ts'
+import { columnsOf, inputsOf, type LoraCase, type LoraGraph, LoraOperatorUnderTest } from '../support/lora-operator.ts'
+import type { BoundInput } from '../support/node-under-test.ts'
 import { builtOperator, NEEDS_COMPILER } from '../support/operator-under-test.ts'
 import { tinyModel } from '../support/tiny-models.ts'
 

@@ -1,9 +1,10 @@
 /** quiver::Lora against sums in double, by every instruction set of this processor, with and without address checkers. */
-import { execFile, spawnSync } from 'node:child_process'
+import { execFile } from 'node:child_process'
 import path from 'node:path'
 import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
+import { checkedBuild, checkerLibraries } from '../support/checked-build.ts'
 import { LORA_TOLERANCE } from '../support/lora-sweep.ts'
 import { builtOperator, NEEDS_COMPILER } from '../support/operator-under-test.ts'
 import { randomSeed } from '../support/random-seed.ts'
@@ -12,8 +13,6 @@ const resultsSchema = z.array(
   z.object({ set: z.string(), calls: z.int(), worst: z.number().nullable(), failures: z.array(z.string()) }),
 )
 const program = path.join(import.meta.dirname, '../support/lora-sweep.ts')
-/** -O1: the compiler takes four times as long for checked code at -O3. */
-const checkers = ['-O1', '-fsanitize=address,undefined', '-fno-sanitize-recover=undefined', '-g1']
 /** Busy machines take their time; nothing here measures any. */
 const TIMEOUT_MS = 300_000
 
@@ -26,14 +25,6 @@ async function runSweep(of: string, mostRows: number, env: Readonly<Record<strin
     env: { ...process.env, ...env },
   })
   return resultsSchema.parse(JSON.parse(stdout))
-}
-
-/** Where the checkers' own libraries are; they must be there before the process's first allocation. */
-function checkerLibraries(): string {
-  return ['libasan.so', 'libubsan.so']
-    .map((name) => spawnSync('g++', [`-print-file-name=${name}`], { encoding: 'utf8' }).stdout?.trim() ?? '')
-    .filter((file) => path.isAbsolute(file))
-    .join(':')
 }
 
 test.runIf(library === undefined)(`quiver::Lora: ${NEEDS_COMPILER}`, ({ skip }) => skip())
@@ -53,9 +44,8 @@ describe.runIf(library !== undefined)('quiver::Lora over types, ranks, rows and 
   const preload = checkerLibraries()
   test.runIf(preload === '')('under address checkers: g++ has none on this machine', ({ skip }) => skip())
   test.runIf(preload !== '')('touches no memory but its own', { timeout: TIMEOUT_MS }, async () => {
-    const checked = await builtOperator(checkers)
     // What Node leaves behind at its end is none of ours.
-    const results = await runSweep(checked ?? '', 17, { LD_PRELOAD: preload, ASAN_OPTIONS: 'detect_leaks=0' })
+    const results = await runSweep(await checkedBuild(), 17, { LD_PRELOAD: preload, ASAN_OPTIONS: 'detect_leaks=0' })
     expect(results.flatMap(({ failures }) => failures)).toEqual([])
     expect(results.every(({ calls }) => calls === 276)).toBe(true)
   })

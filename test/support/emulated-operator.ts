@@ -16,6 +16,9 @@ export async function emulatedOperator(): Promise<EmulatedOperator> {
     'kernels/emulated/emulated_library.cc',
     'kernels/operator/library.cc',
     'kernels/operator/lora_op.cc',
+    'kernels/operator/attention_op.cc',
+    'kernels/host/attention_plan.cc',
+    'kernels/host/scalar.cc',
     'kernels/operator/tensor_view.cc',
     'kernels/cuda/lora.cu',
   )

@@ -1,16 +1,7 @@
 /** quiver::Lora alone: a graph of one node, run by ONNX Runtime, and the same computed plainly in double. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import path from 'node:path'
 import { readBf16, readF16, writeF16 } from '../../packages/cache/src/format/half.ts'
 import { OnnxModelBuilder } from '../../packages/worker/src/engine/onnx/onnx-model.ts'
-import {
-  type ElementType,
-  loadOnnxRuntime,
-  type OnnxRuntime,
-  type Session,
-  type TensorData,
-} from '../../packages/worker/src/engine/onnx/ort.ts'
+import { type BoundInput, NodeUnderTest } from './node-under-test.ts'
 
 export type LoraElement = 'f32' | 'f16' | 'bf16'
 type Weights = Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer>
@@ -37,13 +28,6 @@ export interface LoraCase {
   readonly pairs: readonly LoraPair[]
 }
 
-/** An input as it is bound; tests of refusals bind others than a LoraCase gives. */
-export interface BoundInput {
-  readonly type: ElementType
-  readonly shape: readonly number[]
-  readonly data: TensorData
-}
-
 export interface LoraGraph {
   readonly library: string
   readonly element: LoraElement
@@ -57,30 +41,16 @@ export interface LoraGraph {
 }
 
 export class LoraOperatorUnderTest {
-  readonly #runtime: OnnxRuntime
-  readonly #session: Session
+  readonly #node: NodeUnderTest
   readonly #graph: LoraGraph
 
-  private constructor(runtime: OnnxRuntime, session: Session, graph: LoraGraph) {
-    this.#runtime = runtime
-    this.#session = session
+  private constructor(node: NodeUnderTest, graph: LoraGraph) {
+    this.#node = node
     this.#graph = graph
   }
 
   static async open(graph: LoraGraph): Promise<LoraOperatorUnderTest> {
-    const folder = await mkdtemp(path.join(tmpdir(), 'quiver-lora-'))
-    const runtime = loadOnnxRuntime()
-    try {
-      const file = path.join(folder, 'lora.onnx')
-      await writeFile(file, modelOf(graph))
-      const session = await runtime.createSession(file, { threads: graph.threads ?? 2, operatorLibraries: [graph.library] })
-      return new LoraOperatorUnderTest(runtime, session, graph)
-    } catch (error) {
-      runtime.close()
-      throw error
-    } finally {
-      await rm(folder, { recursive: true, force: true })
-    }
+    return new LoraOperatorUnderTest(await NodeUnderTest.open(graph.library, modelOf(graph), graph.threads), graph)
   }
 
   /** @returns y after the call, [rows, Σout] */
@@ -89,27 +59,11 @@ export class LoraOperatorUnderTest {
   }
 
   async runBound(inputs: ReadonlyMap<string, BoundInput>, outShape: readonly number[]): Promise<Float32Array> {
-    const binding = this.#session.createBinding()
-    const output = new Float32Array(new ArrayBuffer(4 * outShape.reduce((product, size) => product * size, 1))).fill(-77)
-    const tensors = [...inputs].map(([name, { type, shape, data }]) => {
-      const tensor = this.#runtime.tensor(type, shape, data)
-      binding.bindInput(name, tensor)
-      return tensor
-    })
-    const result = this.#runtime.tensor('f32', outShape, output)
-    try {
-      binding.bindOutput('result', result)
-      await binding.run()
-      return output
-    } finally {
-      binding.close()
-      for (const tensor of [...tensors, result]) tensor.release()
-    }
+    return await this.#node.run(inputs, outShape)
   }
 
   close(): void {
-    this.#session.close()
-    this.#runtime.close()
+    this.#node.close()
   }
 }
 

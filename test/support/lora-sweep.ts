@@ -5,7 +5,7 @@
  *   node test/support/lora-sweep.ts LIBRARY SEED MOST_ROWS     prints one line of JSON
  */
 
-import { openOperator } from '../../packages/worker/src/engine/onnx/operator-library.ts'
+import { setsHere, withSet } from './instruction-sets.ts'
 import { type CaseShape, elements, loraCase, type Mix, mixes, type RankCount, rankCounts, rowCounts } from './lora-cases.ts'
 import {
   columnsOf,
@@ -53,8 +53,7 @@ function shapes(element: LoraElement, seed: number, mostRows: number): CaseShape
 async function openAll(library: string, graph: Omit<LoraGraph, 'library'>, sets: readonly string[]) {
   const opened: LoraOperatorUnderTest[] = []
   for (const set of sets) {
-    process.env['QUIVER_LORA_ISA'] = set
-    opened.push(await LoraOperatorUnderTest.open({ ...graph, library }))
+    opened.push(await withSet(set, () => LoraOperatorUnderTest.open({ ...graph, library })))
   }
   return opened
 }
@@ -71,21 +70,6 @@ function worstPart(computed: Float32Array, lora: LoraCase, { y, magnitude }: Lor
     worst = Number.isNaN(part) ? Number.POSITIVE_INFINITY : Math.max(worst, part)
   }
   return worst
-}
-
-const instructionSets = ['avx512', 'avx2', 'neon', 'scalar'] as const
-
-/** Those that this processor has, the newest first. */
-function setsHere(library: string): string[] {
-  return instructionSets.filter((set) => {
-    process.env['QUIVER_LORA_ISA'] = set
-    try {
-      return openOperator(library).name === `host-${set}`
-    } catch {
-      // Not here.
-      return false
-    }
-  })
 }
 
 /** Every case of up to `mostRows` rows by every instruction set that this processor has. */
