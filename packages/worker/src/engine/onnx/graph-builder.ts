@@ -1,20 +1,18 @@
 /**
  * Builds the one graph that serves every batch of a model: any number of sequences, any mix of adapters.
  *
- * Rows (tokens) are flat, [rows, hidden]; only attention sees [batch, length]. Per layer:
+ * Rows (tokens) are flat, [rows, hidden]. Per layer:
  *
- *   norm → qkv product + LoRA → GroupQueryAttention (rotary, KV cache in place) → o product + LoRA
+ *   norm → qkv product + LoRA → attention (rotary, KV cache in place) → o product + LoRA
  *   → residual, norm → gate/up product + LoRA → SiLU · → down product + LoRA → residual
  *
  * Products that read the same input are one (module-groups.ts). Only `wanted` rows reach the head; it answers
  * log-probabilities of the whole vocabulary and the `top` best tokens. `pooled` rows, mostly none, are answered as they are
- * after the last norm. The LoRA part is in lora-nodes.ts or operator-nodes.ts.
+ * after the last norm. The LoRA part is in lora-nodes.ts or operator-nodes.ts, attention in attention-nodes.ts.
  *
- * Inputs: tokens [rows] i32 · attention_shape [3] i64 = (batch, length, −1) · seqlens_k [batch] i32, keys of each sequence
- * minus one · total_length [] i32, the most keys of any · wanted [wanted] i32 · pooled [pooled] i32 · top [1] i64 ·
- * key.<l>, value.<l> [batch, kvHeads, capacity, headDim] f32 · lora_* and pools (the same).
+ * Inputs: tokens [rows] i32 · wanted [wanted] i32 · pooled [pooled] i32 · top [1] i64 · those of attention and of LoRA.
  * Outputs: logprobs [wanted, vocab] f32 · first_logit [wanted, 1] f32, of token 0 · top_logprobs, top_ids [wanted, top] ·
- * hidden [pooled, hidden] f32 · new_key.<l>, new_value.<l> (the same memory).
+ * hidden [pooled, hidden] f32 · those of attention.
  */
 
 import type { PackedDtype } from '@quiver/cache'
@@ -23,6 +21,8 @@ import type { Dtype, Progress } from '@quiver/protocol'
 import type { ModelSpec, ModelWeights } from '../../model/model-spec.ts'
 import { throwIfStopped } from '../../model/sleep.ts'
 import { embeddingTensor, finalNormTensor, headTensor, layerTensor } from '../../model/tensor-names.ts'
+import { type AttentionForm, attentionNodes } from './attention-form.ts'
+import type { AttentionNodes } from './attention-nodes.ts'
 import { concatenated, GraphWeights } from './graph-weights.ts'
 import { type LoraForm, loraNodes } from './lora-form.ts'
 import type { LoraNodes } from './lora-site.ts'
@@ -38,6 +38,7 @@ export interface GraphOptions {
   /** How adapters are applied, and the element type of their pools. */
   readonly lora: LoraForm
   readonly packedDtype: PackedDtype
+  readonly attention: AttentionForm
   readonly positions: number
   readonly file: WeightFile
   readonly dataFileName: string
@@ -72,9 +73,6 @@ class GraphBuilder {
     const { layerCount } = this.#spec
     const model = this.#model
     model.input('tokens', 'i32', ['rows'])
-    model.input('attention_shape', 'i64', [3])
-    model.input('seqlens_k', 'i32', ['batch'])
-    model.input('total_length', 'i32', [])
     model.input('wanted', 'i32', ['wanted'])
     model.input('pooled', 'i32', ['pooled'])
     model.input('top', 'i64', [1])
@@ -84,13 +82,15 @@ class GraphBuilder {
       cos: await this.#weights.put('rotary_cos', 'f32', rotaryShape, cos),
       sin: await this.#weights.put('rotary_sin', 'f32', rotaryShape, sin),
     }
+    const { attention: form, dtype } = this.#options
+    const attentionPart = attentionNodes(form, model, this.#spec, { rotary, dtype })
     let residual = await this.#embedding()
     let pending: string | undefined
     for (let layer = 0; layer < layerCount; layer += 1) {
       this.#progress(layer)
       const norm = (name: string) => this.#weights.vector(layerTensor(layer, `${name}.weight`))
       const first = this.#norm(residual, pending, await norm('input_layernorm'))
-      const attention = await this.#attention(layer, first.normed, rotary)
+      const attention = await this.#attention(layer, first.normed, attentionPart)
       const second = this.#norm(first.sum, attention, await norm('post_attention_layernorm'))
       residual = second.sum
       pending = await this.#feedForward(layer, second.normed)
@@ -140,53 +140,12 @@ class GraphBuilder {
     return { normed, sum }
   }
 
-  async #attention(layer: number, x: string, rotary: { cos: string; sin: string }): Promise<string> {
-    const { headCount, kvHeadCount, headDim, slidingWindow } = this.#spec
-    const model = this.#model
+  async #attention(layer: number, x: string, nodes: AttentionNodes): Promise<string> {
     const qkv = await this.#product(layer, moduleGroups[0], x, 'self_attn', this.#spec.qkvBias)
-    const cache = ['key', 'value'].map((kind) =>
-      model.input(`${kind}.${layer}`, 'f32', ['batch', kvHeadCount, 'capacity', headDim]),
-    )
-    const inputs = this.#spec.qkNorm
-      ? await this.#normedHeads(layer, qkv)
-      : [model.node('Reshape', [qkv, 'attention_shape']), '', '']
-    const attended = model.fresh(1, 'attention')[0] as string
-    const outputs = ['key', 'value'].map((kind) => `new_${kind}.${layer}`)
-    model.nodeInto(
-      'GroupQueryAttention',
-      [...inputs, ...cache, 'seqlens_k', 'total_length', rotary.cos, rotary.sin],
-      [attended, ...outputs],
-      {
-        num_heads: headCount,
-        kv_num_heads: kvHeadCount,
-        do_rotary: 1,
-        ...(slidingWindow > 0 ? { local_window_size: slidingWindow } : {}),
-      },
-      MICROSOFT,
-    )
-    for (const output of outputs) model.output(output, 'f32', ['batch', kvHeadCount, 'capacity', headDim])
-    const flat = model.node('Reshape', [attended, model.constant([-1, headCount * headDim])])
-    return await this.#product(layer, moduleGroups[1], flat, 'self_attn', this.#spec.outputBias)
-  }
-
-  /** Splits packed q, k, v and RMS-normalises q and k per head (Qwen3). */
-  async #normedHeads(layer: number, qkv: string): Promise<string[]> {
-    const { headCount, kvHeadCount, headDim, rmsNormEps } = this.#spec
-    const model = this.#model
-    const parts = model.fresh(3, 'qkv')
-    const sizes = [headCount, kvHeadCount, kvHeadCount].map((heads) => heads * headDim)
-    model.nodeInto('Split', [qkv, model.constant(sizes)], parts, { axis: 1 })
-    const shaped = await Promise.all(
-      (['q_norm', 'k_norm'] as const).map(async (norm, i) => {
-        const heads = model.node('Reshape', [parts[i] as string, model.constant([-1, headDim])])
-        const weight = await this.#weights.vector(layerTensor(layer, `self_attn.${norm}.weight`))
-        return model.node('SimplifiedLayerNormalization', [heads, weight], { axis: -1, epsilon: { float: rmsNormEps } })
-      }),
-    )
-    return [...shaped, parts[2] as string].map((part, i) => {
-      const flat = i < 2 ? model.node('Reshape', [part, model.constant([-1, sizes[i] as number])]) : part
-      return model.node('Reshape', [flat, 'attention_shape'])
-    })
+    const norm = (name: string) => this.#weights.vector(layerTensor(layer, `self_attn.${name}.weight`))
+    const norms = this.#spec.qkNorm ? { q: await norm('q_norm'), k: await norm('k_norm') } : undefined
+    const attended = nodes.add(layer, qkv, norms)
+    return await this.#product(layer, moduleGroups[1], attended, 'self_attn', this.#spec.outputBias)
   }
 
   async #feedForward(layer: number, x: string): Promise<string> {

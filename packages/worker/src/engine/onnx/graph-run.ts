@@ -1,18 +1,16 @@
-import type { AdapterPools } from './adapter-pools.ts'
-import type { KvCache } from './kv-cache.ts'
-import type { Binding, ElementType, OnnxRuntime, Session, Tensor, TensorData } from './ort.ts'
+import type { AdapterPools, InputTensor } from './adapter-pools.ts'
+import type { CacheBinding } from './attention-cache.ts'
+import type { Binding, ElementType, OnnxRuntime, Session, Tensor, TensorMemory } from './ort.ts'
 
-/** Sequences computed together: `batch` of them, `length` new tokens each, in neighbouring rows of the KV cache. */
+/** Sequences computed together. */
 export interface RunInput {
-  /** [batch·length], sequence after sequence. */
+  /** [rows], sequence after sequence. */
   readonly tokens: Int32Array<ArrayBuffer>
-  /** [batch·length] slot of each row, −1 for the base model. */
+  /** [rows] slot of each row, −1 for the base model. */
   readonly slots: Int32Array<ArrayBuffer>
-  readonly batch: number
-  readonly length: number
-  readonly firstRow: number
-  /** [batch] keys of each sequence after this run. */
-  readonly lengths: Int32Array<ArrayBuffer>
+  /** What attention is told of this run, and where its keys and values are. */
+  readonly attention: readonly InputTensor[]
+  readonly cache: CacheBinding
   /** Rows whose distribution is wanted, ascending; at least one. */
   readonly wanted: Int32Array<ArrayBuffer>
   /** Rows whose final hidden state is wanted, mostly none. */
@@ -34,8 +32,6 @@ export interface RunOutput {
 interface Parts {
   readonly runtime: OnnxRuntime
   readonly session: Session
-  readonly kv: KvCache
-  readonly kvShape: (batch: number) => readonly number[]
   readonly pools: AdapterPools
   readonly vocabSize: number
   readonly hiddenSize: number
@@ -43,26 +39,25 @@ interface Parts {
 
 /**
  * One way of running the graph with everything bound that does not change between runs: adapter pools for ever, the KV
- * cache until the batch lies in other rows. Decode and prefill each have their own, so neither unbinds the other's.
+ * cache until a run has it elsewhere. Each lane of runs (attention-cache.ts) has its own, so that none unbinds another's.
  */
 export class GraphRun {
   readonly #parts: Parts
   readonly #binding: Binding
   readonly #bound = new Map<string, Tensor>()
-  #kvRows = ''
+  #cacheKey: string | undefined
 
   constructor(parts: Parts) {
     this.#parts = parts
     this.#binding = parts.session.createBinding()
-    for (const { name, type, shape, data } of parts.pools.lasting) this.#bind('input', name, type, shape, data)
+    for (const tensor of parts.pools.lasting) this.#bindInput(tensor)
   }
 
   /** Computes a batch; its results are in `output` when this resolves. */
   async run(input: RunInput, output: RunOutput): Promise<void> {
-    this.#bindKv(input.firstRow, input.batch)
+    this.#bindCache(input.cache)
     this.#bindRows(input)
-    for (const { name, type, shape, data } of this.#parts.pools.inputsOf(input.slots))
-      this.#bind('input', name, type, shape, data)
+    for (const tensor of [...input.attention, ...this.#parts.pools.inputsOf(input.slots)]) this.#bindInput(tensor)
     const wanted = input.wanted.length
     this.#bind('output', 'logprobs', 'f32', [wanted, this.#parts.vocabSize], output.logprobs)
     this.#bind('output', 'first_logit', 'f32', [wanted, 1], output.firstLogits)
@@ -79,38 +74,28 @@ export class GraphRun {
     this.#bound.clear()
   }
 
-  #bindRows({ tokens, batch, length, lengths, wanted, pooled }: RunInput): void {
-    this.#bind('input', 'tokens', 'i32', [batch * length], tokens)
-    this.#bind('input', 'attention_shape', 'i64', [3], BigInt64Array.of(BigInt(batch), BigInt(length), -1n))
-    this.#bind(
-      'input',
-      'seqlens_k',
-      'i32',
-      [batch],
-      lengths.map((keys) => keys - 1),
-    )
-    this.#bind('input', 'total_length', 'i32', [], Int32Array.of(Math.max(...lengths)))
+  #bindRows({ tokens, wanted, pooled }: RunInput): void {
+    this.#bind('input', 'tokens', 'i32', [tokens.length], tokens)
     this.#bind('input', 'wanted', 'i32', [wanted.length], wanted)
     this.#bind('input', 'pooled', 'i32', [pooled.length], pooled)
   }
 
-  /** Binds the batch's rows of the cache as past and as present: attention updates them in place. */
-  #bindKv(firstRow: number, batch: number): void {
-    const key = `${firstRow}+${batch}`
-    if (key === this.#kvRows) return
-    // Until all layers are bound: a run after a failure in between must not take some of them from other rows.
-    this.#kvRows = ''
-    const { kv } = this.#parts
-    const shape = this.#parts.kvShape(batch)
-    for (const [i, array] of kv.arrays.entries()) {
-      const name = `${i % 2 === 0 ? 'key' : 'value'}.${i >> 1}`
-      const tensor = this.#bind('input', name, 'f32', shape, kv.view(array, firstRow, batch))
-      this.#binding.bindOutput(`new_${name}`, tensor)
+  #bindCache({ key, tensors, isGivenBack }: CacheBinding): void {
+    if (key === this.#cacheKey) return
+    // Until all layers are bound: a run after a failure in between must not take some of them from elsewhere.
+    this.#cacheKey = undefined
+    for (const input of tensors) {
+      const tensor = this.#bindInput(input)
+      if (isGivenBack) this.#binding.bindOutput(`new_${input.name}`, tensor)
     }
-    this.#kvRows = key
+    this.#cacheKey = key
   }
 
-  #bind(direction: 'input' | 'output', name: string, type: ElementType, shape: readonly number[], data: TensorData): Tensor {
+  #bindInput({ name, type, shape, data }: InputTensor): Tensor {
+    return this.#bind('input', name, type, shape, data)
+  }
+
+  #bind(direction: 'input' | 'output', name: string, type: ElementType, shape: readonly number[], data: TensorMemory): Tensor {
     const tensor = this.#parts.runtime.tensor(type, shape, data)
     try {
       if (direction === 'input') this.#binding.bindInput(name, tensor)

@@ -1,70 +1,58 @@
 import { strict as assert } from 'node:assert'
 import type { SequenceId } from '@quiver/protocol'
 import type { ModelSpec } from '../../model/model-spec.ts'
+import type { PrefixMemory } from '../engine.ts'
+import type { InputTensor } from './adapter-pools.ts'
+import type { AttentionCache, AttentionRun, CacheBinding } from './attention-cache.ts'
+import { batchLanes, batchRuns, cacheName } from './batch-runs.ts'
+import { RowTable } from './row-table.ts'
+import type { SequenceRows } from './step-sequences.ts'
 
 /**
- * Keys and values of all sequences. For each layer and kind one array [rows, kvHeads, capacity, headDim]; attention over a
- * batch needs its sequences in neighbouring rows, so rows are moved where a sequence leaves a hole. A spare row serves
- * for exchanging two. Rows never used have no resident pages.
+ * Keys and values for `GroupQueryAttention` in the host's memory. For each layer and kind one array [rows, kvHeads, capacity, headDim].
+ * Rows never used have no resident pages.
  */
-export class KvCache {
+export class KvCache implements AttentionCache, PrefixMemory {
   readonly capacity: number
+  readonly lanes = batchLanes
+  /** It wants equally many rows of each sequence, and of one alone where those are several. */
+  readonly runsTogether = false
   /** Per layer: keys, then values. */
   readonly arrays: readonly Float32Array<ArrayBuffer>[]
   readonly #rowSize: number
   readonly #heads: number
   readonly #headDim: number
-  /** Row → the sequence in it and its length in tokens. Rows in use are 0 … length−1. */
-  readonly #rows: { sequence: SequenceId; length: number }[] = []
-  readonly #rowOf = new Map<SequenceId, number>()
-  readonly #limit: number
+  readonly #rows: RowTable
 
   constructor(spec: ModelSpec, options: { readonly sequences: number; readonly totalTokens: number }) {
     this.capacity = options.totalTokens
-    this.#limit = options.sequences
     this.#heads = spec.kvHeadCount
     this.#headDim = spec.headDim
     this.#rowSize = this.#heads * this.capacity * this.#headDim
     this.arrays = Array.from({ length: spec.layerCount * 2 }, () => new Float32Array((options.sequences + 1) * this.#rowSize))
+    this.#rows = new RowTable(options.sequences, (from, to, length) => this.#copy(from, to, length))
   }
 
-  /** Elements of `count` rows from `row` on, in one of `arrays`. */
-  view(array: Float32Array<ArrayBuffer>, row: number, count: number): Float32Array<ArrayBuffer> {
-    return array.subarray(row * this.#rowSize, (row + count) * this.#rowSize)
+  runs(sequences: readonly SequenceRows[]): AttentionRun[] {
+    return batchRuns(sequences, this.#rows, (firstRow, batch) => this.#binding(firstRow, batch))
   }
 
   /** The row of a sequence; a new one gets the next free row. */
   row(sequence: SequenceId): number {
-    const known = this.#rowOf.get(sequence)
-    if (known !== undefined) return known
-    assert(this.#rows.length < this.#limit, 'more sequences than the engine has rows for')
-    const row = this.#rows.length
-    this.#rows.push({ sequence, length: 0 })
-    this.#rowOf.set(sequence, row)
-    return row
+    return this.#rows.row(sequence)
   }
 
   length(sequence: SequenceId): number {
-    const row = this.#rowOf.get(sequence)
-    return row === undefined ? 0 : (this.#rows[row]?.length ?? 0)
+    return this.#rows.length(sequence)
   }
 
   setLength(sequence: SequenceId, length: number): void {
-    const entry = this.#rows[this.row(sequence)]
-    if (entry) entry.length = length
+    this.#rows.setLength(sequence, length)
   }
 
   /** Brings the given sequences into rows 0 … n−1 and answers them in that order. */
   gather(sequences: readonly SequenceId[]): SequenceId[] {
-    const wanted = new Set(sequences)
-    for (const sequence of sequences) this.row(sequence)
-    let hole = 0
-    for (let row = wanted.size; row < this.#rows.length; row += 1) {
-      if (!wanted.has(this.#at(row).sequence)) continue
-      while (wanted.has(this.#at(hole).sequence)) hole += 1
-      this.#exchange(hole, row)
-    }
-    return Array.from({ length: wanted.size }, (_, row) => this.#at(row).sequence)
+    return this.#rows.gather(sequences)
   }
 
   /** Bytes of one token's keys and values in all layers. */
@@ -86,13 +74,7 @@ export class KvCache {
   }
 
   release(sequence: SequenceId): void {
-    const row = this.#rowOf.get(sequence)
-    if (row === undefined) return
-    this.#rowOf.delete(sequence)
-    const last = this.#rows.pop()
-    if (!last || last.sequence === sequence) return
-    this.#copy(this.#rows.length, row, last.length)
-    this.#put(row, last)
+    this.#rows.release(sequence)
   }
 
   /** The bytes of `count` tokens of a sequence, and where they stand in a copy of all. */
@@ -109,24 +91,16 @@ export class KvCache {
     }
   }
 
-  #at(row: number): { sequence: SequenceId; length: number } {
-    const entry = this.#rows[row]
-    assert(entry, 'a row in use has an entry')
-    return entry
-  }
-
-  #put(row: number, entry: { sequence: SequenceId; length: number }): void {
-    this.#rows[row] = entry
-    this.#rowOf.set(entry.sequence, row)
-  }
-
-  #exchange(left: number, right: number): void {
-    const [a, b] = [this.#at(left), this.#at(right)]
-    this.#copy(left, this.#limit, a.length)
-    this.#copy(right, left, b.length)
-    this.#copy(this.#limit, right, a.length)
-    this.#put(left, b)
-    this.#put(right, a)
+  #binding(firstRow: number, batch: number): CacheBinding {
+    const tensors = this.arrays.map(
+      (array, i): InputTensor => ({
+        name: cacheName(i),
+        type: 'f32',
+        shape: [batch, this.#heads, this.capacity, this.#headDim],
+        data: array.subarray(firstRow * this.#rowSize, (firstRow + batch) * this.#rowSize),
+      }),
+    )
+    return { key: `${firstRow}+${batch}`, tensors, isGivenBack: true }
   }
 
   /** Copies the first `length` tokens of a row, head by head. */

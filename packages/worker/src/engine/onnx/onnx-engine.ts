@@ -5,14 +5,16 @@ import { baseLayout, type ModelSpec, type ModelWeights } from '../../model/model
 import { throwIfStopped } from '../../model/sleep.ts'
 import type { Capacity, Engine, EngineStep, PrefixMemory, RowOutput, StepResult } from '../engine.ts'
 import type { AdapterPools } from './adapter-pools.ts'
+import type { AttentionCache, AttentionRun } from './attention-cache.ts'
+import { attentionCache } from './attention-form.ts'
 import { cachedGraph } from './graph-cache.ts'
-import { GraphRun, type RunInput, type RunOutput } from './graph-run.ts'
+import { GraphRun, type RunInput } from './graph-run.ts'
 import { HiddenSums } from './hidden-sums.ts'
-import { KvCache } from './kv-cache.ts'
-import { adapterPools } from './lora-form.ts'
+import { adapterPools, type LoraForm } from './lora-form.ts'
 import type { OperatorLibrary } from './operator-library.ts'
 import { loadOnnxRuntime, type OnnxRuntime, type Session } from './ort.ts'
-import { type SequenceRows, splitStep } from './step-runs.ts'
+import { rowOutput, StepOutputSpace, type StepOutputs } from './step-outputs.ts'
+import { type SequenceRows, sequencesOf } from './step-sequences.ts'
 
 export interface OnnxEngineOptions {
   readonly model: { readonly spec: ModelSpec; readonly weights: ModelWeights; readonly sha: string }
@@ -77,14 +79,15 @@ class OnnxEngine implements Engine {
   readonly slots: number
   readonly description: Engine['description']
   readonly prefix: PrefixMemory
+  readonly runsTogether: boolean
   readonly #runtime: OnnxRuntime
   readonly #session: Session
-  readonly #kv: KvCache
+  readonly #kv: AttentionCache
   readonly #pools: AdapterPools
-  readonly #decode: GraphRun
-  readonly #prefill: GraphRun
+  /** By lane. */
+  readonly #graphs: ReadonlyMap<string, GraphRun>
   readonly #hidden: HiddenSums
-  #logprobs = new Float32Array(0)
+  readonly #outputs: StepOutputSpace
   #state: 'idle' | 'stepping' | 'closed' = 'idle'
 
   constructor(options: OnnxEngineOptions, runtime: OnnxRuntime, session: Session) {
@@ -94,25 +97,26 @@ class OnnxEngine implements Engine {
     this.slots = options.capacity.slots
     this.#runtime = runtime
     this.#session = session
-    this.#kv = new KvCache(spec, options.capacity)
     this.#hidden = new HiddenSums(spec.hiddenSize)
-    this.prefix = this.#kv
     const dtype = packedDtype(options.dtype)
     const { operator } = options
     this.description = { kind: 'onnx', device: 'cpu', lora: operator?.name ?? 'standard' }
     const pools = { slots: this.slots, maxRank: options.capacity.maxRank, dtype }
-    this.#pools = adapterPools(operator === undefined ? 'standard' : 'operator', baseLayout(spec), pools)
+    const form: LoraForm = operator === undefined ? 'standard' : 'operator'
+    this.#pools = adapterPools(form, baseLayout(spec), pools)
+    const cache = attentionCache(form, spec, options.capacity, options.dtype)
+    this.#kv = cache
+    this.prefix = cache
+    this.runsTogether = cache.runsTogether
+    this.#outputs = new StepOutputSpace(spec, options.capacity)
     const parts = {
       runtime,
       session,
-      kv: this.#kv,
-      kvShape: (batch: number) => [batch, spec.kvHeadCount, this.#kv.capacity, spec.headDim],
       pools: this.#pools,
       vocabSize: spec.vocabSize,
       hiddenSize: spec.hiddenSize,
     }
-    this.#decode = new GraphRun(parts)
-    this.#prefill = new GraphRun(parts)
+    this.#graphs = new Map(this.#kv.lanes.map((lane) => [lane, new GraphRun(parts)]))
   }
 
   loadAdapter(slot: SlotIndex, packed: PackedAdapter): Promise<void> {
@@ -127,11 +131,11 @@ class OnnxEngine implements Engine {
     assert(this.#state === 'idle', 'one step at a time, and none after the end')
     this.#state = 'stepping'
     try {
-      const { decode, prefill } = splitStep(step)
+      const sequences = sequencesOf(step)
+      for (const own of sequences) this.#assertFits(own)
       const results = new Map<number, RowOutput>()
-      const outputs = this.#outputs(step)
-      if (decode.length > 0) await this.#runDecode(decode, outputs, results)
-      for (const rows of prefill) await this.#runPrefill(rows, outputs, results)
+      const outputs = this.#outputs.ofStep(step)
+      for (const run of this.#kv.runs(sequences)) await this.#run(run, outputs, results)
       return step.wanted.map(({ row }) => {
         const output = results.get(row)
         assert(output, 'every wanted row has a result')
@@ -158,103 +162,48 @@ class OnnxEngine implements Engine {
     assert(this.#state !== 'stepping', 'the engine is not closed during a step')
     if (this.#state === 'closed') return
     this.#state = 'closed'
-    this.#decode.close()
-    this.#prefill.close()
+    for (const graph of this.#graphs.values()) graph.close()
     this.#session.close()
     this.#runtime.close()
   }
 
-  async #runDecode(sequences: readonly SequenceRows[], outputs: OutputSpace, results: Map<number, RowOutput>): Promise<void> {
-    const bySequence = new Map(sequences.map((rows) => [rows.sequence, rows]))
-    const ordered = this.#kv.gather([...bySequence.keys()]).map((sequence) => bySequence.get(sequence) as SequenceRows)
-    await this.#run(this.#decode, ordered, 0, outputs, results)
+  #assertFits({ sequence, rows }: SequenceRows): void {
+    const length = this.#kv.length(sequence)
+    assert(rows[0]?.position === length, 'a sequence goes on where it stopped')
+    assert(length + rows.length <= this.#kv.capacity, 'a sequence fits into its row of the cache')
   }
 
-  async #runPrefill(rows: SequenceRows, outputs: OutputSpace, results: Map<number, RowOutput>): Promise<void> {
-    await this.#run(this.#prefill, [rows], this.#kv.row(rows.sequence), outputs, results)
-  }
-
-  /** Runs sequences with equally many rows each, which lie in neighbouring rows of the cache from `firstRow` on. */
-  async #run(
-    graph: GraphRun,
-    sequences: readonly SequenceRows[],
-    firstRow: number,
-    outputs: OutputSpace,
-    results: Map<number, RowOutput>,
-  ): Promise<void> {
-    const { hiddenSize, vocabSize } = this.model
-    const length = sequences[0]?.rows.length ?? 0
+  async #run(run: AttentionRun, outputs: StepOutputs, results: Map<number, RowOutput>): Promise<void> {
+    const { sequences } = run
+    const { hiddenSize } = this.model
     const rows = sequences.flatMap((sequence) => sequence.rows)
-    const wanted = sequences.flatMap((sequence, i) =>
-      sequence.wanted.map(({ row }) => ({ row, local: i * length + row - sequence.firstRow })),
-    )
-    const pooled = sequences.flatMap(({ isPooled }, i) => (isPooled ? [i] : []))
-    for (const { sequence, rows: own } of sequences) {
-      assert(own[0]?.position === this.#kv.length(sequence), 'a sequence goes on where it stopped')
-      assert(this.#kv.length(sequence) + length <= this.#kv.capacity, 'a sequence fits into its row of the cache')
+    const wanted: number[] = []
+    const pooled: number[] = []
+    let start = 0
+    for (const { wanted: own, rows: ownRows, firstRow, isPooled } of sequences) {
+      wanted.push(...own.map(({ row }) => start + row - firstRow))
+      if (isPooled) pooled.push(...ownRows.map((_, row) => start + row))
+      start += ownRows.length
     }
     const input: RunInput = {
       tokens: Int32Array.from(rows, (row) => row.token),
       slots: Int32Array.from(rows, (row) => row.slot),
-      batch: sequences.length,
-      length,
-      firstRow,
-      lengths: Int32Array.from(sequences, ({ rows: own }) => (own[0]?.position ?? 0) + length),
-      // A run needs something to answer: a piece of a prompt of which nothing is wanted answers its last row.
-      wanted: wanted.length > 0 ? Int32Array.from(wanted, ({ local }) => local) : Int32Array.of(rows.length - 1),
-      pooled: Int32Array.from(
-        { length: pooled.length * length },
-        (_, at) => (pooled[Math.floor(at / length)] ?? 0) * length + (at % length),
-      ),
+      attention: run.inputs,
+      cache: run.cache,
+      // A run needs something to answer: pieces of prompts of which nothing is wanted answer their last row.
+      wanted: Int32Array.from(wanted.length > 0 ? wanted : [rows.length - 1]),
+      pooled: Int32Array.from(pooled),
     }
     const output = outputs.take(input.wanted.length, input.pooled.length)
-    await graph.run(input, output)
-    for (const { sequence } of sequences) this.#kv.setLength(sequence, this.#kv.length(sequence) + length)
-    for (const [i, of] of pooled.entries()) {
-      const { sequence } = sequences[of] as SequenceRows
-      this.#hidden.add(sequence, output.hidden.subarray(i * length * hiddenSize, (i + 1) * length * hiddenSize))
+    await this.#graphs.get(run.lane)?.run(input, output)
+    let summed = 0
+    for (const { sequence, rows: own, isPooled } of sequences) {
+      this.#kv.setLength(sequence, this.#kv.length(sequence) + own.length)
+      if (!isPooled) continue
+      this.#hidden.add(sequence, output.hidden.subarray(summed * hiddenSize, (summed + own.length) * hiddenSize))
+      summed += own.length
     }
-    for (const [i, { row }] of wanted.entries()) results.set(row, rowOutput(row, i, output, vocabSize))
-  }
-
-  /** Room for the results of one step, in one array that grows to what was needed most and is kept. */
-  #outputs(step: EngineStep): OutputSpace {
-    const vocab = this.model.vocabSize
-    const top = step.wanted.reduce((most, wanted) => Math.max(most, wanted.top), 1)
-    // Every run answers at least one row, wanted or not.
-    const most = (step.wanted.length + this.capacity.sequences) * vocab
-    if (this.#logprobs.length < most) this.#logprobs = new Float32Array(most)
-    let used = 0
-    return {
-      take: (rows, pooled) => {
-        const logprobs = this.#logprobs.subarray(used * vocab, (used + rows) * vocab)
-        used += rows
-        return {
-          top,
-          logprobs,
-          firstLogits: new Float32Array(rows),
-          topLogprobs: new Float32Array(rows * top),
-          topIds: new BigInt64Array(rows * top),
-          hidden: new Float32Array(pooled * this.model.hiddenSize),
-        }
-      },
-    }
-  }
-}
-
-interface OutputSpace {
-  /** @param pooled rows whose hidden states are wanted */
-  take(rows: number, pooled: number): RunOutput
-}
-
-function rowOutput(row: number, index: number, output: RunOutput, vocab: number): RowOutput {
-  const { top } = output
-  const logprobs = output.logprobs.subarray(index * vocab, (index + 1) * vocab)
-  return {
-    row,
-    logprobs,
-    logSumExp: (output.firstLogits[index] ?? 0) - (logprobs[0] ?? 0),
-    topIds: Array.from(output.topIds.subarray(index * top, (index + 1) * top), Number),
-    topLogprobs: Array.from(output.topLogprobs.subarray(index * top, (index + 1) * top)),
+    const wantedRows = sequences.flatMap((sequence) => sequence.wanted)
+    for (const [i, { row }] of wantedRows.entries()) results.set(row, rowOutput(row, i, output, this.model.vocabSize))
   }
 }

@@ -13,14 +13,8 @@ export interface SequenceRows {
   readonly isPooled: boolean
 }
 
-/** A step cut into what runs together: sequences with one row as one batch, each longer piece of a prompt by itself. */
-export interface StepRuns {
-  readonly decode: readonly SequenceRows[]
-  readonly prefill: readonly SequenceRows[]
-}
-
-/** Asserts the step's contract (engine.ts) on the way. */
-export function splitStep(step: EngineStep): StepRuns {
+/** The sequences of a step, in their order. Asserts the step's contract (engine.ts) on the way. */
+export function sequencesOf(step: EngineStep): SequenceRows[] {
   const sequences: SequenceRows[] = []
   const seen = new Set<SequenceId>()
   const pooled = new Set(step.pooled)
@@ -44,8 +38,5 @@ export function splitStep(step: EngineStep): StepRuns {
   }
   assert(wantedAt === step.wanted.length, 'every wanted row is in the step')
   assert(pooled.size === 0, 'every pooled sequence has rows in the step')
-  return {
-    decode: sequences.filter(({ rows }) => rows.length === 1),
-    prefill: sequences.filter(({ rows }) => rows.length > 1),
-  }
+  return sequences
 }
