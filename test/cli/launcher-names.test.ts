@@ -17,6 +17,8 @@ describe("TGI's and LoRAX's names", () => {
     ['MAX_BEST_OF', '4', 'maxBestOf', 4],
     ['MAX_STOP_SEQUENCES', '20', 'maxStopSequences', 20],
     ['MAX_ACTIVE_ADAPTERS', '1024', 'slots', 1024],
+    ['SPECULATE', '0', 'speculation', 0],
+    ['SPECULATIVE_TOKENS', '3', 'speculation', 3],
     ['ADAPTER_SOURCE', 'Local', 'adapterSource', 'local'],
     ['ADAPTER_SOURCE', 'hub', 'adapterSource', 'hub'],
     ['HF_TOKEN', 'hf_1', 'hubToken', 'hf_1'],

@@ -1,9 +1,11 @@
 import type { RunEvent, RunRequest } from '@quiver/protocol'
 import { BatchLoop } from '../../packages/worker/src/batch-loop.ts'
+import type { EngineStep } from '../../packages/worker/src/engine/engine.ts'
 import { PrefixCache } from '../../packages/worker/src/prefix/prefix-cache.ts'
 import { RunService, type RunServiceDeps } from '../../packages/worker/src/run-service.ts'
 import type { Sampler } from '../../packages/worker/src/sampling/sampler.ts'
 import type { StopSequences } from '../../packages/worker/src/sampling/stop-sequences.ts'
+import type { Speculation } from '../../packages/worker/src/step/speculation.ts'
 import { FakeAdapterCache } from './fake-adapter-cache.ts'
 import { FakeEngine, type FakeEngineOptions } from './fake-engine.ts'
 import { fakeTokenizer } from './fake-tokenizer.ts'
@@ -17,6 +19,13 @@ export interface HarnessOptions extends FakeEngineOptions {
   readonly openConstraint?: RunServiceDeps['openConstraint']
   readonly renderTemplate?: RunServiceDeps['renderTemplate']
   readonly onChange?: () => void
+  /** Absent: nothing is guessed, and prompts are not cut to keep the pace. */
+  readonly speculation?: Speculation
+  readonly keepsPace?: boolean
+  /** What the clock says that a step takes; absent: no time at all. */
+  readonly stepMs?: (step: EngineStep) => number
+  /** Absent: the most likely token, whatever the request says. */
+  readonly createSampler?: RunServiceDeps['createSampler']
   /** Memory of the prefix cache; absent: there is none. */
   readonly prefixBytes?: number
   /** Makes the text of every token longer. */
@@ -53,9 +62,16 @@ export class BatchHarness {
       openConstraint,
       renderTemplate,
       onChange,
+      speculation = 0,
+      keepsPace = false,
+      stepMs,
+      createSampler = () => greedy(),
       ...engineOptions
     } = options
-    this.engine = new FakeEngine(engineOptions)
+    this.engine = new FakeEngine({
+      ...engineOptions,
+      ...(stepMs && { onStep: (step) => this.clock.advance(stepMs(step)) }),
+    })
     this.cache = new FakeAdapterCache({ memory: this.engine, clock: this.clock })
     const tokenizer = fakeTokenizer(pad === undefined ? {} : { pad })
     const common = { cache: this.cache, tokenizer, clock: this.clock, timers: this.clock }
@@ -72,6 +88,8 @@ export class BatchHarness {
       ...common,
       prefix,
       engine: this.engine,
+      speculation,
+      keepsPace,
       ...(onChange === undefined ? {} : { onChange }),
       log: (_level, message) => this.log.push(message),
       fatal: (error) => this.fatal.push(error),
@@ -81,7 +99,7 @@ export class BatchHarness {
       ...common,
       prefix,
       loop: this.loop,
-      createSampler: () => greedy(),
+      createSampler,
       createStops: (stops) => endsWith(stops),
       openConstraint: openConstraint ?? (() => Promise.reject(new Error('this harness has no grammars'))),
       renderTemplate: renderTemplate ?? (() => Promise.reject(new Error('this harness has no templates'))),

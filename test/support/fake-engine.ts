@@ -41,6 +41,12 @@ export const fakeSpec: ModelSpec = {
 export interface FakeEngineOptions extends Partial<Capacity> {
   /** The end-of-text token never comes out on top, so that lengths are what a test says. */
   readonly neverEnds?: boolean
+  /** Only so many of the newest tokens decide what comes next, so that texts go round in circles; absent: all of them. */
+  readonly memory?: number
+  /** Called as a step begins. */
+  readonly onStep?: (step: EngineStep) => void
+  /** As of an engine that computes many rows of many sequences at once; absent: true. */
+  readonly runsTogether?: boolean
 }
 
 interface Held {
@@ -64,6 +70,7 @@ export class FakeEngine implements Engine {
   readonly description = { kind: 'fake', device: 'none', lora: 'hash' }
   readonly packedDtype = 'f32'
   readonly slots: number
+  readonly runsTogether: boolean
   /** Every step so far, in order. */
   readonly steps: EngineStep[] = []
   /** What each step left of the sequences, and every broken rule: the loop turns a throw into failed requests, so it is kept here. */
@@ -73,6 +80,8 @@ export class FakeEngine implements Engine {
   readonly prefix: PrefixMemory = this
   copiedOut = 0
   readonly #neverEnds: boolean
+  readonly #memory: number
+  readonly #onStep: ((step: EngineStep) => void) | undefined
   /** Sequences of which every row so far was pooled. */
   readonly #pooled = new Set<SequenceId>()
   readonly #sequences = new Map<SequenceId, Held>()
@@ -86,10 +95,13 @@ export class FakeEngine implements Engine {
   #stepWaiters: { count: number; resolve: () => void }[] = []
 
   constructor(options: FakeEngineOptions = {}) {
-    const { neverEnds = false, ...capacity } = options
+    const { neverEnds = false, runsTogether = true, memory = Number.POSITIVE_INFINITY, onStep, ...capacity } = options
     this.capacity = { sequences: 4, totalTokens: 256, slots: 2, maxRank: 8, chunkTokens: 8, ...capacity }
     this.slots = this.capacity.slots
+    this.runsTogether = runsTogether
     this.#neverEnds = neverEnds
+    this.#memory = memory
+    this.#onStep = onStep
     this.#slots = Array.from({ length: this.slots }, () => undefined)
   }
 
@@ -156,6 +168,7 @@ export class FakeEngine implements Engine {
     try {
       this.steps.push(step)
       this.#checkRows(step)
+      this.#onStep?.(step)
       for (const waiter of this.#stepWaiters) if (this.steps.length >= waiter.count) waiter.resolve()
       this.#stepWaiters = this.#stepWaiters.filter(({ count }) => this.steps.length < count)
       // Like the real one, it leaves the event loop free while it computes.
@@ -174,6 +187,14 @@ export class FakeEngine implements Engine {
     const held = this.#sequences.get(sequence)
     this.#must(held !== undefined && this.#pooled.has(sequence), `sequence ${sequence} is not pooled`)
     return fakeMean(held?.tokens ?? [], this.#digestIn(held?.slot ?? BASE_SLOT))
+  }
+
+  truncate(sequence: SequenceId, length: number): void {
+    this.#must(!this.#inStep, 'truncate is called during a step')
+    this.#must(!this.#pooled.has(sequence), `sequence ${sequence} is pooled and cut`)
+    const held = this.#sequences.get(sequence)
+    this.#must(held !== undefined && length <= held.tokens.length, `sequence ${sequence} is cut where it has nothing`)
+    if (held !== undefined) held.tokens.length = length
   }
 
   copyOut(sequence: SequenceId, from: number, count: number, target: Uint8Array): void {
@@ -223,7 +244,7 @@ export class FakeEngine implements Engine {
       held.tokens.push(row.token)
       const top = wanted.get(index)
       if (top === undefined) continue
-      const logprobs = fakeLogprobs(held.tokens, this.#digestIn(row.slot), this.#neverEnds)
+      const logprobs = fakeLogprobs(held.tokens.slice(-this.#memory), this.#digestIn(row.slot), this.#neverEnds)
       const order = [...logprobs.keys()].sort((a, b) => (logprobs[b] ?? 0) - (logprobs[a] ?? 0)).slice(0, top)
       outputs.push({ row: index, topIds: order, topLogprobs: order.map((id) => logprobs[id] ?? Number.NaN), logprobs })
     }

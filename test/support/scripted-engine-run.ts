@@ -43,6 +43,7 @@ class CountingEngine implements Engine {
   readonly capacity: Engine['capacity']
   readonly description: Engine['description']
   readonly slots: number
+  readonly runsTogether: boolean
   readonly counts = { steps: 0, rows: 0, slotLoads: 0 }
   isLoading: () => boolean = () => false
   readonly #engine: Engine
@@ -53,6 +54,7 @@ class CountingEngine implements Engine {
     this.capacity = engine.capacity
     this.description = engine.description
     this.slots = engine.slots
+    this.runsTogether = engine.runsTogether
   }
 
   async loadAdapter(slot: SlotIndex, packed: PackedAdapter): Promise<void> {
@@ -75,6 +77,10 @@ class CountingEngine implements Engine {
 
   meanHidden(sequence: SequenceId): Float32Array {
     return this.#engine.meanHidden(sequence)
+  }
+
+  truncate(sequence: SequenceId, length: number): void {
+    this.#engine.truncate(sequence, length)
   }
 
   release(sequence: SequenceId): void {

@@ -135,6 +135,19 @@ export const optionNames: Readonly<Record<ConfigKey, OptionName>> = {
     theirs: { env: ['ADAPTER_SOURCE'], flags: [] },
   },
   chunkTokens: { env: 'QUIVER_CHUNK_TOKENS', flag: 'chunk-tokens', value: 'count', help: 'prompt tokens computed in one step' },
+  chunkSizing: {
+    env: 'QUIVER_CHUNK_SIZING',
+    flag: 'chunk-sizing',
+    value: 'how',
+    help: 'measured: fewer prompt tokens in a step where running streams would lose their pace; whole: always as many',
+  },
+  speculation: {
+    env: 'QUIVER_SPECULATION',
+    flag: 'speculation',
+    value: 'how',
+    help: 'tokens guessed ahead from what the text holds already: auto where it pays, off, or a number of tokens; answers stay the same',
+    theirs: { env: ['SPECULATE', 'SPECULATIVE_TOKENS'], flags: ['speculate', 'speculative-tokens'] },
+  },
   adapterTimeoutMs: {
     env: 'QUIVER_ADAPTER_TIMEOUT_MS',
     flag: 'adapter-timeout-ms',

@@ -78,6 +78,13 @@ export function schemaFor({ cwd, home }: Surroundings) {
     maxStopSequences: whole(1, limits.stopSequencesAtMost),
     adapterSource: z.string().trim().toLowerCase().pipe(oneOf(adapterSources)),
     chunkTokens: whole(1, 8192),
+    chunkSizing: oneOf(['measured', 'whole']),
+    speculation: z
+      .string()
+      .trim()
+      .toLowerCase()
+      .regex(/^(auto|off|[0-9]|1[0-6])$/, { error: 'auto, off, or a whole number from 0 to 16' })
+      .transform((text) => (text === 'auto' ? text : text === 'off' ? 0 : Number(text))),
     adapterTimeoutMs: whole(1, limits.requestDeadlineMs),
     ramBytes: whole(MEBIBYTE, 2 ** 49),
     prefixCacheBytes: whole(0, 2 ** 49),
@@ -139,6 +146,8 @@ export function defaultTexts({ home, processors }: Surroundings): Record<Exclude
     maxStopSequences: String(limits.stopSequences),
     adapterSource: 'store',
     chunkTokens: '128',
+    chunkSizing: 'measured',
+    speculation: 'auto',
     adapterTimeoutMs: String(limits.adapterArrivalMs),
     ramBytes: String(512 * MEBIBYTE),
     prefixCacheBytes: String(128 * MEBIBYTE),

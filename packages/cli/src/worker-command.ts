@@ -155,6 +155,8 @@ function workerConfig(config: Config, home: string): WorkerConfig {
     totalTokens: config.totalTokens,
     ...(config.maxInputTokens === 0 ? {} : { inputTokens: config.maxInputTokens }),
     chunkTokens: config.chunkTokens,
+    chunkSizing: config.chunkSizing,
+    speculation: config.speculation,
     threads: config.threads,
     host: config.workerHost,
     port: config.workerPort,

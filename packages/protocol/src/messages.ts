@@ -106,6 +106,8 @@ export const runEventSchema = z.discriminatedUnion('type', [
     special: z.boolean(),
     /** true: `done` follows and no further token. LoRAX sends the whole text with the last token, so it must be known by then. */
     last: z.boolean(),
+    /** Present: it had been guessed and took no step of its own. */
+    skipped: z.literal(true).optional(),
     alternatives: z.array(tokenSchema.extend({ special: z.boolean() })).optional(),
   }),
   z.object({
@@ -123,6 +125,8 @@ export const runEventSchema = z.discriminatedUnion('type', [
     /** Prompt tokens whose keys and values an earlier request had computed; absent: none. */
     cachedTokens: count.optional(),
     generatedTokens: count,
+    /** Of these, those that had been guessed and took no step of their own; absent: none. */
+    skippedTokens: count.optional(),
     /** The seed used; absent when nothing was sampled. */
     seed: seedSchema.optional(),
     /** From arrival to admission, and from admission to the last token. */

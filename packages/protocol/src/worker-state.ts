@@ -21,6 +21,9 @@ export const workerStateSchema = z.object({
   failedSteps: count,
   prefillRows: count,
   decodeRows: count,
+  /** Rows of tokens that had been guessed, and how many of them gave a token; absent: nobody guesses. */
+  drafted: count.optional(),
+  accepted: count.optional(),
   admitted: count,
   loads: count,
   finished: z.record(z.string(), count),

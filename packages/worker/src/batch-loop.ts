@@ -14,9 +14,12 @@ import { LoadMeter } from './load-meter.ts'
 import type { PrefixCache } from './prefix/prefix-cache.ts'
 import { abandonStep, applyStep, beginStep, endAll, errorEvent, type StepDeps } from './step/apply-step.ts'
 import { Batch } from './step/batch.ts'
+import { rowCounts } from './step/batch-rows.ts'
 import { planStep } from './step/plan-step.ts'
 import { Sequence, type SequenceInit } from './step/sequence.ts'
+import { type Drafting, draftingOf, type Speculation, stepLimits } from './step/speculation.ts'
 import type { RunPlan, StepLimits } from './step/step-plan.ts'
+import { StepTimes } from './step/step-times.ts'
 import type { Timers } from './timers.ts'
 import type { Tokenizer } from './tokenizer/tokenizer.ts'
 import { WakeUp } from './wake-up.ts'
@@ -28,6 +31,9 @@ export interface BatchLoopDeps {
   readonly clock: Clock
   readonly timers: Timers
   readonly log: Logger
+  /** Absent: nothing is guessed, and chunks of prompts are whole, whatever they do to running streams. */
+  readonly speculation?: Speculation
+  readonly keepsPace?: boolean
   /** Absent: every prompt is computed whole. */
   readonly prefix?: PrefixCache | undefined
   /** Called when the batch is another one than before. */
@@ -61,6 +67,8 @@ export class BatchLoop {
   readonly #stepDeps: StepDeps
   readonly #batch: Batch
   readonly #meter = new LoadMeter()
+  readonly #times = new StepTimes()
+  readonly #drafting: Drafting | undefined
   readonly #wakeUp: WakeUp
   readonly #ended: Promise<void>
   readonly #loads = new Set<Promise<void>>()
@@ -73,14 +81,15 @@ export class BatchLoop {
   constructor(deps: BatchLoopDeps) {
     this.#deps = deps
     this.#batch = new Batch(deps.prefix)
-    const { sequences, chunkTokens } = deps.engine.capacity
-    this.#limits = { sequences, chunkTokens }
+    const eosTokenIds = new Set([...deps.engine.model.eosTokenIds, ...deps.tokenizer.eosTokenIds])
+    this.#drafting = draftingOf(deps.speculation ?? 0, deps.engine, eosTokenIds)
+    this.#limits = stepLimits(deps, this.#drafting)
     this.#wakeUp = new WakeUp(deps)
     this.#stepDeps = {
       engine: deps.engine,
       device: deps.cache.device,
       tokenizer: deps.tokenizer,
-      eosTokenIds: new Set([...deps.engine.model.eosTokenIds, ...deps.tokenizer.eosTokenIds]),
+      eosTokenIds,
       clock: deps.clock,
       prefix: deps.prefix,
       startLoad: (lease, slot) => this.#startLoad(lease, slot),
@@ -120,7 +129,7 @@ export class BatchLoop {
 
   /** Takes a sequence over, with its lease. After the end it is answered at once with an error. */
   submit(init: SequenceInit): void {
-    const sequence = new Sequence(init)
+    const sequence = new Sequence(init, this.#drafting?.drafterFor(init))
     if (this.#phase !== 'open') {
       sequence.finish(errorEvent(stopping()))
       return
@@ -191,7 +200,7 @@ export class BatchLoop {
   async #turn(): Promise<void> {
     this.#gather()
     const nowMs = this.#deps.clock.nowMs()
-    const plan = planStep(this.#batch.view(this.#deps.cache.device.snapshot(), nowMs), this.#limits)
+    const plan = planStep(this.#batch.view(this.#deps.cache.device.snapshot(), nowMs, this.#times.pace()), this.#limits)
     beginStep(this.#batch, plan, this.#stepDeps)
     this.#tellIfEmpty()
     if (plan.kind === 'idle') return this.#wakeUp.sleepUntil(plan.wakeAtMs)
@@ -200,6 +209,7 @@ export class BatchLoop {
     if (result === undefined) return
     const running = this.#batch.runningCount
     applyStep(this.#batch, plan, result, this.#stepDeps)
+    this.#times.record(rowCounts(plan), this.#deps.clock.nowMs() - nowMs)
     this.#meter.ended(running - this.#batch.runningCount, this.#deps.clock.nowMs(), this.waitingCount > 0)
     this.#deps.onChange?.()
   }
@@ -211,8 +221,7 @@ export class BatchLoop {
     try {
       const result = await this.#deps.engine.step({ rows: plan.rows, wanted: plan.wanted, pooled: plan.pooled })
       this.#failedInARow = 0
-      const promptRows = plan.work.reduce((rows, { phase, rowCount }) => rows + (phase === 'prefill' ? rowCount : 0), 0)
-      this.#meter.step(promptRows, this.#deps.clock.nowMs() - startedAtMs)
+      this.#meter.step(rowCounts(plan).prompts, this.#deps.clock.nowMs() - startedAtMs)
       return result
     } catch (thrown) {
       this.#failedInARow += 1

@@ -2,6 +2,7 @@ import type { HubConfig } from '@quiver/cache/hub'
 import type { Clock, Dtype, Logger, LoraMode, Progress } from '@quiver/protocol'
 import type { ReadMemory } from './memory-pressure.ts'
 import type { ProcessRunner } from './model/process-runner.ts'
+import type { Speculation } from './step/speculation.ts'
 import type { Timers } from './timers.ts'
 import type { WorkerParts } from './worker-parts.ts'
 
@@ -23,6 +24,10 @@ export interface WorkerConfig {
   readonly inputTokens?: number
   /** Prompt tokens computed in one step. */
   readonly chunkTokens: number
+  /** Tokens guessed ahead by looking back; absent: none. */
+  readonly speculation?: Speculation
+  /** `measured`: chunks are cut to what running streams can bear; absent or `whole`: all of `chunkTokens`, whatever it does to them. */
+  readonly chunkSizing?: 'measured' | 'whole'
   readonly threads: number
   readonly host: string
   /** 0 takes any free port. */

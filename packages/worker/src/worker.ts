@@ -57,7 +57,9 @@ export async function createWorker(config: WorkerConfig, deps: WorkerDeps): Prom
     watchMemory({ config, deps, cache }, cleanUp)
     const common = { ...deps, ...base, cache }
     const prefix = prefixCache(config, deps, base)
-    const loop = new BatchLoop({ ...common, prefix, onChange: () => service.feed?.loadChanged() })
+    const { speculation = 0, chunkSizing } = config
+    const stepping = { speculation, keepsPace: chunkSizing === 'measured' }
+    const loop = new BatchLoop({ ...common, ...stepping, prefix, onChange: () => service.feed?.loadChanged() })
     cleanUp.push(() => loop.close())
     const grammars = new Grammars({ ...common, vocabSize: base.spec.vocabSize, eosTokenIds: loop.eosTokenIds })
     cleanUp.push(async () => grammars.close())

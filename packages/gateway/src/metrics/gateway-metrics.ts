@@ -27,6 +27,7 @@ const requestSeconds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
 const shortSeconds = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1]
 const tokenSeconds = [0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 5]
 const tokenCounts = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 32_768, 131_072]
+const skippedCounts = [0, ...tokenCounts]
 
 /** One request as it is answered; its end is counted once. */
 export interface RequestMeter {
@@ -65,6 +66,7 @@ export class GatewayMetrics {
     tokenSeconds,
   )
   readonly #generated = this.#histogram('lorax_request_generated_tokens', 'Generated tokens of a run', tokenCounts)
+  readonly #skipped = this.#histogram('lorax_request_skipped_tokens', 'Of these, those that had been guessed', skippedCounts)
   readonly #input = this.#histogram('lorax_request_input_length', 'Prompt tokens of a run, after truncation', tokenCounts)
   readonly #maxNew = this.#histogram('lorax_request_max_new_tokens', 'max_new_tokens of runs that name it', tokenCounts)
   readonly #firstToken = this.#histogram(
@@ -135,6 +137,7 @@ export class GatewayMetrics {
     this.#firstToken.observe(done.firstTokenMs / 1000)
     this.#perToken.observe(done.inferenceMs / 1000 / Math.max(1, done.generatedTokens))
     this.#generated.observe(done.generatedTokens)
+    this.#skipped.observe(done.skippedTokens ?? 0)
     if (maxNewTokens !== undefined) this.#maxNew.observe(maxNewTokens)
   }
 

@@ -53,6 +53,8 @@ function batchRows(state: WorkerState): readonly Row[] {
         [state.decodeRows, { phase: 'decode' }],
       ],
     ],
+    ['counter', 'quiver_worker_drafted_tokens_total', 'Guessed tokens that were computed', [[state.drafted ?? 0]]],
+    ['counter', 'quiver_worker_accepted_tokens_total', 'Of these, those that came true', [[state.accepted ?? 0]]],
     ['counter', 'quiver_worker_admitted_total', 'Sequences admitted to the batch', [[state.admitted]]],
     ['counter', 'quiver_worker_finished_total', 'Sequences that have ended, by cause', finished],
     ['gauge', 'quiver_worker_slots', 'Places for adapters in device memory, by state', slots],

@@ -12,8 +12,8 @@ export interface LoraxToken {
   readonly logprob: number
   readonly special: boolean
   readonly alternative_tokens?: readonly TokenLogprob[]
-  /** Always false: LoRAX marks what speculation added. */
-  readonly skipped: false
+  /** It had been guessed and took no step of its own. */
+  readonly skipped: boolean
 }
 
 /** A number of any size in JSON; JSON.stringify writes it digit by digit. */
@@ -77,7 +77,7 @@ export function toLoraxAnswer(body: GenerateBody, best: RunResult, others: reado
       finish_reason: done.finishReason,
       prompt_tokens: done.promptTokens,
       generated_tokens: done.generatedTokens,
-      skipped_tokens: 0,
+      skipped_tokens: done.skippedTokens ?? 0,
       ...sequenceDetails(body, best),
       ...(sequences.length === 0 ? {} : { best_of_sequences: sequences }),
     },
@@ -162,12 +162,13 @@ export function timingHeaders(
     'x-time-per-output-token': whole(afterFirstMs / Math.max(1, done.generatedTokens - 1)),
     'x-prompt-tokens': String(done.promptTokens),
     'x-generated-tokens': String(done.generatedTokens),
-    'x-skipped-tokens': '0',
+    'x-skipped-tokens': String(done.skippedTokens ?? 0),
     'x-total-tokens': String(done.promptTokens + done.generatedTokens),
   }
 }
 
-function toLoraxToken({ parameters }: GenerateBody, { id, text, logprob, special, alternatives }: TokenEvent): LoraxToken {
+function toLoraxToken({ parameters }: GenerateBody, token: TokenEvent): LoraxToken {
+  const { id, text, logprob, special, alternatives, skipped = false } = token
   const wanted = parameters.return_k_alternatives ?? 0
   return {
     id,
@@ -175,7 +176,7 @@ function toLoraxToken({ parameters }: GenerateBody, { id, text, logprob, special
     logprob,
     special,
     ...(wanted === 0 || alternatives === undefined ? {} : { alternative_tokens: alternatives.slice(0, wanted).map(toLogprob) }),
-    skipped: false,
+    skipped,
   }
 }
 

@@ -82,6 +82,8 @@ export interface Engine extends DeviceMemory {
   readonly capacity: Capacity
   /** Short names for `/info`: what computes, where, and how adapters are applied. */
   readonly description: { readonly kind: string; readonly device: string; readonly lora: string }
+  /** Sequences with several rows each are computed in one run; else each of them costs a run of its own. */
+  readonly runsTogether: boolean
   /** Absent: its keys and values cannot be copied, and every prompt is computed whole. */
   readonly prefix?: PrefixMemory
   step(step: EngineStep): Promise<StepResult>
@@ -90,6 +92,11 @@ export interface Engine extends DeviceMemory {
    * caller's own copy. Not during a step.
    */
   meanHidden(sequence: SequenceId): Float32Array
+  /**
+   * Forgets what was computed of a sequence from position `length` on, such as rows that were guessed wrongly; the next row
+   * has that position. Not of pooled sequences, whose sums cannot be taken back. Not during a step.
+   */
+  truncate(sequence: SequenceId, length: number): void
   /** Forgets a sequence's keys and values, and its hidden states. Unknown sequences are ignored. Not during a step. */
   release(sequence: SequenceId): void
   close(): Promise<void>

@@ -5,11 +5,12 @@ import type { Engine, RowOutput, StepResult } from '../engine/engine.ts'
 import type { PrefixCache } from '../prefix/prefix-cache.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import type { Batch, FinishCause } from './batch.ts'
+import { earlyError } from './early-errors.ts'
 import type { Generation, Sequence, SequenceSlot } from './sequence.ts'
 import type { Admission, PlannedFinish, PlannedLoad, RunPlan, SequenceRows, StepPlan } from './step-plan.ts'
 
 export interface StepDeps {
-  readonly engine: Pick<Engine, 'release' | 'meanHidden'>
+  readonly engine: Pick<Engine, 'release' | 'truncate' | 'meanHidden'>
   readonly device: AdapterCache['device']
   readonly tokenizer: Pick<Tokenizer, 'decode' | 'isSpecial'>
   /** Tokens that end a text: those of the model and of its tokenizer. */
@@ -40,8 +41,10 @@ export function applyStep(batch: Batch, plan: RunPlan, result: StepResult, deps:
   const outputs = new Map(result.map((output) => [output.row, output]))
   // Before anybody ends: whoever has nothing here any more is not counted.
   batch.ledger.charge(plan.charges, deps.clock.nowMs())
+  let accepted = 0
   for (const work of plan.work) {
     const sequence = batch.get(work.sequence)
+    const skipped = sequence.skippedCount
     try {
       takeRows(batch, { sequence, work, outputs }, deps)
     } catch (thrown) {
@@ -49,12 +52,16 @@ export function applyStep(batch: Batch, plan: RunPlan, result: StepResult, deps:
       if (!(thrown instanceof ServingError)) throw thrown
       end(batch, sequence, 'failed', errorEvent(thrown), deps)
     }
+    accepted += sequence.skippedCount - skipped
   }
   const prefillRows = plan.work.reduce((sum, { phase, rowCount }) => sum + (phase === 'prefill' ? rowCount : 0), 0)
+  const drafted = plan.work.reduce((sum, { draft }) => sum + draft.length, 0)
   batch.counters.steps += 1
   batch.counters.rows += plan.rows.length
   batch.counters.prefillRows += prefillRows
-  batch.counters.decodeRows += plan.rows.length - prefillRows
+  batch.counters.decodeRows += plan.rows.length - prefillRows - drafted + accepted
+  batch.counters.drafted += drafted
+  batch.counters.accepted += accepted
 }
 
 /** The step failed: what the engine now holds of its sequences is unknown, so all of them end. */
@@ -93,43 +100,6 @@ function endEarly(batch: Batch, { sequence: id, cause }: PlannedFinish, deps: St
   end(batch, sequence, cause, errorEvent(earlyError(sequence, cause)), deps)
 }
 
-function earlyError(sequence: Sequence, cause: PlannedFinish['cause']): ServingError {
-  switch (cause) {
-    case 'cancelled':
-      return new ServingError('client_closed', 'the client closed the request')
-    case 'expired':
-      return new ServingError(
-        'deadline_exceeded',
-        `the request's deadline passed after ${sequence.init.deadlineAtMs - sequence.init.arrivedAtMs} ms, ${progressOf(sequence)}`,
-      )
-    case 'late':
-      return tooLate(sequence)
-    case 'failed':
-      assert(sequence.failure !== undefined, `sequence ${sequence.id} failed without a reason`)
-      return sequence.failure
-  }
-}
-
-function tooLate({ init }: Sequence): ServingError {
-  const { adapter, arrivedAtMs, arrivesByMs, deadlineAtMs } = init
-  assert(adapter.kind === 'adapter', `sequence ${init.id} waits for no adapter`)
-  return adapterArriving(`adapter ${JSON.stringify(adapter.lease.name)}`, Math.min(arrivesByMs, deadlineAtMs) - arrivedAtMs)
-}
-
-/** The adapter is on its way and would have been waited for longer, had there been more time. */
-export function adapterArriving(which: string, waitedMs: number): ServingError {
-  return new ServingError(
-    'adapter_arriving',
-    `${which} did not arrive within ${waitedMs} ms; it is still being loaded: try again in a moment`,
-  )
-}
-
-function progressOf({ init, generatedCount, computed }: Sequence): string {
-  return init.kind === 'generate'
-    ? `with ${generatedCount} of at most ${init.maxNewTokens} tokens generated`
-    : `with ${computed} of ${init.promptIds.length} tokens computed`
-}
-
 function start(batch: Batch, load: PlannedLoad, deps: StepDeps): void {
   const { adapter } = batch.get(load.sequence).init
   assert(adapter.kind === 'adapter' && adapter.lease.digest === load.digest, `a load of ${load.digest} without its lease`)
@@ -165,7 +135,7 @@ function takeRows(batch: Batch, { sequence, work, outputs }: RowsDone, deps: Ste
   const { init } = sequence
   const isTold = init.kind === 'generate' && init.prefillDetails && work.phase === 'prefill'
   if (isTold) notePrompt({ sequence, work, outputs })
-  sequence.advance(work.rowCount)
+  sequence.advance(work.rowCount - work.draft.length)
   if (work.phase === 'prefill') deps.prefix?.computed(sequence.id, sequence.computed)
   if (!sequence.isCurrent) return
   if (init.kind === 'embed') {
@@ -173,9 +143,29 @@ function takeRows(batch: Batch, { sequence, work, outputs }: RowsDone, deps: Ste
     return
   }
   if (isTold) sendPrompt(sequence, deps)
-  const last = outputs.get(work.firstRow + work.rowCount - 1)
-  assert(last !== undefined, `the engine left out the last row of sequence ${sequence.id}`)
-  takeToken(batch, { sequence, generation: init, output: last }, deps)
+  takeTokens(batch, { sequence, work, outputs, generation: init }, deps)
+}
+
+/**
+ * The next token, and those after it as far as the draft guessed right: a row of a draft is what the model says after the
+ * tokens before it, so it counts if these are the ones that came. Every token is chosen by the request's own rules from the
+ * same distribution, and by the same random number, as without the draft; the rows after a wrong guess are forgotten.
+ */
+function takeTokens(batch: Batch, step: RowsDone & { readonly generation: Generation }, deps: StepDeps): void {
+  const { sequence, work, outputs, generation } = step
+  const { draft } = work
+  const first = work.firstRow + work.rowCount - 1 - draft.length
+  for (let guessed = 0; guessed <= draft.length; guessed++) {
+    const output = outputs.get(first + guessed)
+    assert(output !== undefined, `the engine left out a row of sequence ${sequence.id}`)
+    const id = takeToken(batch, { sequence, generation, output, isSkipped: guessed > 0 }, deps)
+    if (sequence.isFinished || guessed === draft.length) return
+    if (id !== draft[guessed]) {
+      deps.engine.truncate(sequence.id, sequence.computed)
+      return
+    }
+    sequence.advance(1)
+  }
 }
 
 /** Each prompt row's distribution gives the log-probability of the prompt token after it. */
@@ -218,17 +208,18 @@ interface NextToken {
   readonly sequence: Sequence
   readonly generation: Generation
   readonly output: RowOutput
+  readonly isSkipped: boolean
 }
 
 /** Chooses the next token, sends it, and ends the sequence with it where it is the last. */
-function takeToken(batch: Batch, next: NextToken, deps: StepDeps): void {
-  const { sequence, generation, output } = next
+function takeToken(batch: Batch, next: NextToken, deps: StepDeps): number {
+  const { sequence, generation, output, isSkipped } = next
   const { sampler, stops, text } = generation
   const { id, logprob } = sampler.choose(output)
   if (!Number.isFinite(logprob)) throw notFinite()
   sampler.accept(id)
   const nowMs = deps.clock.nowMs()
-  sequence.push(id, nowMs)
+  sequence.push(id, nowMs, isSkipped)
   const certain = text.push(id)
   const reason = finishReason(next, id, stops.push(certain), deps)
   sequence.init.sink.send({
@@ -238,11 +229,14 @@ function takeToken(batch: Batch, next: NextToken, deps: StepDeps): void {
     logprob,
     special: deps.tokenizer.isSpecial(id),
     last: reason !== undefined,
+    ...(isSkipped ? { skipped: true as const } : {}),
     ...alternativesOf(generation, output, deps),
   })
-  if (reason === undefined) return
-  const done = sequence.doneEvent({ reason, text: deps.tokenizer.decode(sequence.generatedIds), nowMs })
-  end(batch, sequence, reason, done, deps)
+  if (reason !== undefined) {
+    const done = sequence.doneEvent({ reason, text: deps.tokenizer.decode(sequence.generatedIds), nowMs })
+    end(batch, sequence, reason, done, deps)
+  }
+  return id
 }
 
 function notFinite(): ServingError {

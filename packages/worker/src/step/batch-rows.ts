@@ -2,16 +2,26 @@ import assert from 'node:assert/strict'
 import type { SequenceId, SlotIndex } from '@quiver/protocol'
 import type { StepRow, WantedRow } from '../engine/engine.ts'
 import { BLOCK_TOKENS } from '../prefix/block-keys.ts'
-import type { RunningView, Segment, SequenceRows, WaitingView } from './step-plan.ts'
+import { type DraftRules, draftLengths } from './draft-lengths.ts'
+import type { RunningView, RunPlan, Segment, SequenceRows, WaitingView } from './step-plan.ts'
+import type { RowCounts, StepPace } from './step-times.ts'
+
+interface Part {
+  readonly sequence: RunningView | WaitingView
+  readonly slot: SlotIndex
+  readonly from: number
+  readonly count: number
+  draft: readonly number[]
+}
 
 /** Collects the rows of a step. */
 export class BatchRows {
   /** Prompt rows that may still be added. */
   prefillLeft: number
-  readonly #parts: { sequence: RunningView | WaitingView; slot: SlotIndex; from: number; count: number }[] = []
+  readonly #parts: Part[] = []
 
-  constructor(chunkTokens: number) {
-    this.prefillLeft = chunkTokens
+  constructor(promptRows: number) {
+    this.prefillLeft = promptRows
   }
 
   /**
@@ -31,7 +41,20 @@ export class BatchRows {
     const count = decodes ? 1 : Math.min(missing, this.prefillLeft)
     if (count === 0) return
     if (!decodes) this.prefillLeft -= count
-    this.#parts.push({ sequence, slot, from: computed, count })
+    this.#parts.push({ sequence, slot, from: computed, count, draft: [] })
+  }
+
+  /** Adds rows of drafts, once all other rows are there. */
+  addDrafts(rules: DraftRules | undefined, pace: StepPace | undefined): void {
+    if (rules === undefined) return
+    const decoding = this.#parts.filter(decodes)
+    const prompts = this.#parts.reduce((rows, part) => rows + (decodes(part) ? 0 : part.count), 0)
+    const offers = decoding.flatMap((part) => {
+      const draft = 'draft' in part.sequence ? part.sequence.draft : undefined
+      return draft === undefined ? [] : [{ part, draft, tokens: draft.tokens.length, chance: draft.chance }]
+    })
+    const lengths = draftLengths(offers, { answers: decoding.length, prompts }, rules, pace)
+    for (const [index, { part, draft }] of offers.entries()) part.draft = draft.tokens.slice(0, lengths[index])
   }
 
   /** The rows with those of one slot side by side, in the order of adding within a slot. */
@@ -40,20 +63,30 @@ export class BatchRows {
     const wanted: WantedRow[] = []
     const pooled: SequenceId[] = []
     const work: SequenceRows[] = []
-    for (const { sequence, slot, from, count } of this.#parts.toSorted((a, b) => a.slot - b.slot)) {
+    for (const part of this.#parts.toSorted((a, b) => a.slot - b.slot)) {
+      const { sequence, slot, from, count, draft } = part
       if (sequence.embeds) pooled.push(sequence.sequence)
-      const phase = from < sequence.promptLength ? 'prefill' : 'decode'
-      work.push({ sequence: sequence.sequence, slot, phase, firstRow: rows.length, rowCount: count })
-      for (const [index, token] of sequence.tokens.slice(from, from + count).entries()) {
+      const phase = decodes(part) ? 'decode' : 'prefill'
+      work.push({ sequence: sequence.sequence, slot, phase, firstRow: rows.length, rowCount: count + draft.length, draft })
+      for (const [index, token] of [...sequence.tokens.slice(from, from + count), ...draft].entries()) {
         const position = from + index
-        const isLast = position === sequence.tokens.length - 1
-        const isWanted = !sequence.embeds && (isLast || sequence.promptDetails)
-        if (isWanted) wanted.push({ row: rows.length, top: isLast ? sequence.top : 1 })
+        const isNext = position >= sequence.tokens.length - 1
+        const isWanted = !sequence.embeds && (isNext || sequence.promptDetails)
+        if (isWanted) wanted.push({ row: rows.length, top: isNext ? sequence.top : 1 })
         rows.push({ sequence: sequence.sequence, position, token, slot })
       }
     }
     return { rows, wanted, pooled, work }
   }
+}
+
+function decodes({ sequence, from }: Part): boolean {
+  return from >= sequence.promptLength
+}
+
+export function rowCounts({ rows, work }: Pick<RunPlan, 'rows' | 'work'>): RowCounts {
+  const prompts = work.reduce((sum, { phase, rowCount }) => sum + (phase === 'prefill' ? rowCount : 0), 0)
+  return { answers: rows.length - prompts, prompts }
 }
 
 /** Neighbouring rows of one slot, together. */

@@ -5,6 +5,7 @@ import type { PrefixCache } from '../prefix/prefix-cache.ts'
 import type { Sequence, SequenceSlot } from './sequence.ts'
 import { flowOf, ServiceLedger } from './service-ledger.ts'
 import type { PlannedFinish, StepView } from './step-plan.ts'
+import type { StepPace } from './step-times.ts'
 
 export type FinishCause = FinishReason | PlannedFinish['cause'] | 'stopped'
 
@@ -14,7 +15,11 @@ export interface BatchCounters {
   failedSteps: number
   rows: number
   prefillRows: number
+  /** Without the rows of guesses that did not come true. */
   decodeRows: number
+  /** Rows of drafts, and how many of them gave a token. */
+  drafted: number
+  accepted: number
   admitted: number
   loads: number
   finished: Record<FinishCause, number>
@@ -33,6 +38,8 @@ export class Batch {
     rows: 0,
     prefillRows: 0,
     decodeRows: 0,
+    drafted: 0,
+    accepted: 0,
     admitted: 0,
     loads: 0,
     finished: { length: 0, eos_token: 0, stop_sequence: 0, cancelled: 0, expired: 0, late: 0, failed: 0, stopped: 0 },
@@ -108,12 +115,13 @@ export class Batch {
     sequence.finish(event)
   }
 
-  view(slots: readonly SlotView[], nowMs: number): StepView {
+  view(slots: readonly SlotView[], nowMs: number, pace?: StepPace): StepView {
     return {
       nowMs,
       running: Array.from(this.#running.values(), (sequence) => sequence.runningView()),
       waiting: Array.from(this.#waiting.values(), (sequence) => sequence.waitingView(this.#cachedTokens(sequence))),
       slots,
+      ...(pace === undefined ? {} : { pace }),
       tenants: this.ledger.view(nowMs),
     }
   }

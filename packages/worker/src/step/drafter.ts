@@ -8,7 +8,7 @@ export interface Draft {
 }
 
 /** Before anything is known of a sequence, by the length of the match; from the runs that docs/adr/0026 counts. */
-const FIRST_CHANCES = [0.3, 0.45, 0.6, 0.75]
+const FIRST_CHANCES = [0.3, 0.55, 0.7, 0.9]
 /** A guess that came right, or not, moves the estimate by this share of the difference. */
 const SHARE = 0.15
 const CHANCE_AT_MOST = 0.98

@@ -3,6 +3,7 @@ import { BASE_SLOT, type SlotIndex } from '@quiver/protocol'
 import { BatchRows, toSegments } from './batch-rows.ts'
 import { fairOrder } from './fair-order.ts'
 import { Places } from './kept-places.ts'
+import { promptRows } from './prompt-rows.ts'
 import { SlotTable } from './slot-table.ts'
 import { chargesOf } from './step-charges.ts'
 import type {
@@ -20,7 +21,8 @@ import type {
  * Decides one step. Reads a snapshot, touches nothing: same input, same plan. `beginStep` and `applyStep` are the only writers.
  *
  * Who is past its deadline, cancelled or failed leaves first, because that makes room. Every sequence that decodes gets one
- * row. Prompts, of running and of waiting sequences alike, share `chunkTokens` rows, in the order that is fair (`fairOrder`); a long prompt takes several steps and short ones go
+ * row, and one for each guessed token that is worth it. Prompts, of running and of waiting sequences alike, share `chunkTokens` rows, or what
+ * running streams can bear of them, in the order that is fair (`fairOrder`); a long prompt takes several steps and short ones go
  * together. A waiting sequence is admitted when there is a place for its tenant (`Places`), its adapter is in a slot (or it wants the base
  * model) and there are prompt rows left for it; one whose adapter is still on its way is passed over.
  *
@@ -49,14 +51,27 @@ export function planStep(view: StepView, limits: StepLimits): StepPlan {
     if (adapter.kind === 'adapter' && leaving.has(sequence)) slots.leave(adapter.slot)
   }
   const decoding = running.filter(({ computed, promptLength }) => computed >= promptLength)
-  const batch = new BatchRows(limits.chunkTokens)
+  const answerRows = decoding.length
+  const batch = new BatchRows(limits.keepsPace ? promptRows(view.pace, answerRows, limits.chunkTokens) : limits.chunkTokens)
   for (const sequence of decoding) batch.add(sequence, slotOf(sequence), sequence.computed)
   const places = new Places({ view, running, waiting, limits })
   const { admissions, loads } = serve(order, slots, batch, places)
 
+  batch.addDrafts(limits.drafts, view.pace)
   const { rows, wanted, pooled, work } = batch.sortedBySlot()
   if (rows.length > 0) {
-    return { kind: 'run', finishes, loads, admissions, rows, wanted, pooled, work, segments: toSegments(work), charges: chargesOf(work, [...running, ...waiting]) }
+    return {
+      kind: 'run',
+      finishes,
+      loads,
+      admissions,
+      rows,
+      wanted,
+      pooled,
+      work,
+      segments: toSegments(work),
+      charges: chargesOf(work, [...running, ...waiting]),
+    }
   }
   const wakeAtMs = waiting.reduce((earliest, sequence) => Math.min(earliest, endOf(sequence)), Number.POSITIVE_INFINITY)
   return { kind: 'idle', finishes, loads, admissions, wakeAtMs }

@@ -5,6 +5,7 @@ import type { Constraint } from '../sampling/constrained.ts'
 import type { Sampler } from '../sampling/sampler.ts'
 import type { StopSequences } from '../sampling/stop-sequences.ts'
 import type { TokenStream } from '../tokenizer/tokenizer.ts'
+import type { Draft, Drafter } from './drafter.ts'
 import type { SequenceClient } from './service-ledger.ts'
 import type { RunningView, SequenceFate, WaitingView } from './step-plan.ts'
 
@@ -71,14 +72,18 @@ export class Sequence {
   #phase: Phase = { kind: 'waiting' }
   #fate: SequenceFate = 'live'
   #failure: ServingError | undefined
+  readonly #drafter: Drafter | undefined
   #computed = 0
+  #skipped = 0
   #cached = 0
   #firstTokenAtMs = 0
 
-  constructor(init: SequenceInit) {
+  /** @param drafter guesses how the text goes on; absent: nobody does */
+  constructor(init: SequenceInit, drafter?: Drafter) {
     assert(init.promptIds.length > 0, `sequence ${init.id} has no prompt`)
     this.init = init
     this.#tokens = [...init.promptIds]
+    this.#drafter = drafter
   }
 
   get id(): SequenceId {
@@ -95,6 +100,10 @@ export class Sequence {
   }
   get generatedCount(): number {
     return this.#tokens.length - this.init.promptIds.length
+  }
+  /** Generated tokens that had been guessed, so that they took no step of their own. */
+  get skippedCount(): number {
+    return this.#skipped
   }
   get computed(): number {
     return this.#computed
@@ -143,9 +152,12 @@ export class Sequence {
     this.#promptLogprobs.push(logprob)
   }
 
-  push(token: number, nowMs: number): void {
+  /** @param isSkipped it came from a row of a draft */
+  push(token: number, nowMs: number, isSkipped = false): void {
     if (this.generatedCount === 0) this.#firstTokenAtMs = nowMs
     this.#tokens.push(token)
+    if (isSkipped) this.#skipped += 1
+    this.#drafter?.came(token)
   }
 
   /** The terminal event of a run that came to its end. */
@@ -161,6 +173,7 @@ export class Sequence {
       promptTokens: promptIds.length,
       ...(this.#cached === 0 ? {} : { cachedTokens: this.#cached }),
       generatedTokens: this.generatedCount,
+      ...(this.#skipped === 0 ? {} : { skippedTokens: this.#skipped }),
       ...(seed === undefined ? {} : { seed }),
       queueMs: admittedAtMs - arrivedAtMs,
       inferenceMs: end.nowMs - admittedAtMs,
@@ -202,14 +215,23 @@ export class Sequence {
     const phase = this.#phase
     assert(phase.kind === 'running', `sequence ${this.id} does not run`)
     const { slot } = phase
+    const draft = this.#draft()
     return {
       ...this.#commonView(),
       computed: this.#computed,
+      ...(draft === undefined ? {} : { draft }),
       adapter:
         slot.kind === 'base'
           ? slot
           : { kind: 'adapter', digest: slot.lease.digest, slot: slot.lease.slot, generation: slot.lease.generation },
     }
+  }
+
+  #draft(): Draft | undefined {
+    const { init } = this
+    const decodes = this.generatedCount > 0 && this.#computed === this.#tokens.length - 1
+    if (init.kind === 'embed' || !decodes) return undefined
+    return this.#drafter?.guess(this.#tokens, init.maxNewTokens - this.generatedCount)
   }
 
   #commonView() {

@@ -1,6 +1,8 @@
 import type { SlotView } from '@quiver/cache'
 import type { AdapterDigest, SequenceId, SlotIndex } from '@quiver/protocol'
 import type { StepRow, WantedRow } from '../engine/engine.ts'
+import type { DraftRules } from './draft-lengths.ts'
+import type { Draft } from './drafter.ts'
 import type { Charge, SequenceClient, TenantService } from './service-ledger.ts'
 import type { StepPace } from './step-times.ts'
 
@@ -37,6 +39,8 @@ export interface WaitingView extends SequenceView {
 }
 
 export interface RunningView extends SequenceView {
+  /** How it may go on; absent: nobody guesses, or nothing was found. Only of sequences whose next row is their last token's. */
+  readonly draft?: Draft
   /** Tokens whose keys and values the engine holds. */
   readonly computed: number
   readonly adapter:
@@ -66,6 +70,10 @@ export interface StepLimits {
   readonly reservedShare?: number
   /** Prompt rows in one step, over all sequences: the longest pause that a prompt can put between two tokens of others. */
   readonly chunkTokens: number
+  /** true: chunks are cut to what running streams can bear, by `pace`; absent: they are whole. */
+  readonly keepsPace?: boolean
+  /** Absent: drafts are not computed. */
+  readonly drafts?: DraftRules
 }
 
 /** `expired`: its deadline has passed. `late`: its adapter has not arrived in time; the load goes on without it. */
@@ -101,6 +109,11 @@ export interface SequenceRows {
   readonly phase: 'prefill' | 'decode'
   readonly firstRow: number
   readonly rowCount: number
+  /**
+   * Guessed tokens whose rows are the last of these: `rowCount - draft.length` rows are sure to be kept, the others as far as
+   * the guess comes true.
+   */
+  readonly draft: readonly number[]
 }
 
 /** A run of rows that use the same slot. */

@@ -13,7 +13,7 @@ const token = z.object({
     .array(z.object({ id: count, text: z.string(), logprob: z.number() }))
     .optional()
     .describe('With `return_k_alternatives`.'),
-  skipped: z.literal(false),
+  skipped: z.boolean().describe('Whether it had been guessed, so that it took no step of its own.'),
 })
 const topTokens = z.array(z.object({ id: count, text: z.string(), logprob: z.number(), special: z.boolean() }))
 
@@ -34,7 +34,7 @@ export const generateAnswer = z.object({
     .object({
       ...sequence,
       prompt_tokens: count,
-      skipped_tokens: z.literal(0),
+      skipped_tokens: count.describe('Of the generated tokens, those that had been guessed and took no step of their own.'),
       best_of_sequences: z
         .array(z.object({ ...sequence, generated_text: z.string() }))
         .optional()

@@ -28,6 +28,10 @@ export class HiddenSums {
     return Float32Array.from(sum.values, (value) => value / sum.rows)
   }
 
+  has(sequence: SequenceId): boolean {
+    return this.#sums.has(sequence)
+  }
+
   forget(sequence: SequenceId): void {
     this.#sums.delete(sequence)
   }

@@ -146,6 +146,12 @@ class OnnxEngine implements Engine {
     }
   }
 
+  truncate(sequence: SequenceId, length: number): void {
+    assert(this.#state !== 'stepping', 'a sequence is not cut during a step')
+    assert(length <= this.#kv.length(sequence) && !this.#hidden.has(sequence), 'only rows that were computed and not summed up')
+    this.#kv.setLength(sequence, length)
+  }
+
   release(sequence: SequenceId): void {
     assert(this.#state !== 'stepping', 'a sequence is not released during a step')
     this.#kv.release(sequence)
