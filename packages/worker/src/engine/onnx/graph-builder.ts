@@ -21,6 +21,7 @@ import type { Dtype, Progress } from '@quiver/protocol'
 import type { ModelSpec, ModelWeights } from '../../model/model-spec.ts'
 import { throwIfStopped } from '../../model/sleep.ts'
 import { embeddingTensor, finalNormTensor, headTensor, layerTensor } from '../../model/tensor-names.ts'
+import { activationType, castTo } from './activation-type.ts'
 import { type AttentionForm, attentionNodes } from './attention-form.ts'
 import type { AttentionNodes } from './attention-nodes.ts'
 import { concatenated, GraphWeights } from './graph-weights.ts'
@@ -28,6 +29,7 @@ import { type LoraForm, loraNodes } from './lora-form.ts'
 import type { LoraNodes } from './lora-site.ts'
 import { type ModuleGroup, moduleGroups } from './module-groups.ts'
 import { OnnxModelBuilder } from './onnx-model.ts'
+import type { ProductForm } from './product-form.ts'
 import { rotaryCaches } from './rope.ts'
 import type { WeightFile } from './weight-file.ts'
 
@@ -39,6 +41,8 @@ export interface GraphOptions {
   readonly lora: LoraForm
   readonly packedDtype: PackedDtype
   readonly attention: AttentionForm
+  /** What computes products with 8-bit weights. */
+  readonly products: ProductForm
   readonly positions: number
   readonly file: WeightFile
   readonly dataFileName: string
@@ -65,7 +69,7 @@ class GraphBuilder {
     this.#options = options
     this.#spec = options.spec
     this.#model = new OnnxModelBuilder(options.dataFileName)
-    this.#lora = loraNodes(options.lora, this.#model, options.packedDtype)
+    this.#lora = loraNodes(options.lora, this.#model, options.packedDtype, activationType(options.dtype))
     this.#weights = new GraphWeights({ model: this.#model, ...options })
   }
 
@@ -79,8 +83,8 @@ class GraphBuilder {
     const { cos, sin } = rotaryCaches(this.#spec, this.#options.positions)
     const rotaryShape = [this.#options.positions, this.#spec.headDim / 2]
     const rotary = {
-      cos: await this.#weights.put('rotary_cos', 'f32', rotaryShape, cos),
-      sin: await this.#weights.put('rotary_sin', 'f32', rotaryShape, sin),
+      cos: await this.#weights.putActivations('rotary_cos', rotaryShape, cos),
+      sin: await this.#weights.putActivations('rotary_sin', rotaryShape, sin),
     }
     const { attention: form, dtype } = this.#options
     const attentionPart = attentionNodes(form, model, this.#spec, { rotary, dtype })
@@ -111,8 +115,8 @@ class GraphBuilder {
     const name = embeddingTensor
     const shape = [this.#spec.vocabSize, this.#spec.hiddenSize]
     const values = await this.#weights.read(name)
-    if (this.#options.dtype === 'fp32') {
-      return this.#model.node('Gather', [await this.#weights.put(name, 'f32', shape, values), 'tokens'])
+    if (['fp32', 'fp16', 'bf16'].includes(this.#options.dtype)) {
+      return this.#model.node('Gather', [await this.#weights.putActivations(name, shape, values), 'tokens'])
     }
     const halves = new Uint16Array(values.length)
     writeF16(values, halves)
@@ -154,8 +158,15 @@ class GraphBuilder {
     const both = await this.#product(layer, moduleGroups[2], x, 'mlp', mlpBias)
     const [gate = '', up = ''] = model.fresh(2, 'mlp')
     model.nodeInto('Split', [both, model.constant([intermediateSize, intermediateSize])], [gate, up], { axis: 1 })
-    const activated = model.node('QuickGelu', [gate], { alpha: { float: 1 } }, MICROSOFT)
+    const activated = this.#silu(gate)
     return await this.#product(layer, moduleGroups[3], model.node('Mul', [activated, up]), 'mlp', mlpBias)
+  }
+
+  #silu(gate: string): string {
+    const model = this.#model
+    // QuickGelu is not known to compute in bfloat16 everywhere; the runtime joins the two where it can.
+    if (this.#options.dtype === 'bf16') return model.node('Mul', [gate, model.node('Sigmoid', [gate])])
+    return model.node('QuickGelu', [gate], { alpha: { float: 1 } }, MICROSOFT)
   }
 
   /** One product for all modules of a group, their biases, and what the adapters add. */
@@ -167,7 +178,7 @@ class GraphBuilder {
     let y = await this.#weights.product(label, x, weight, this.#inFeatures(group))
     if (bias) {
       const values = concatenated(await Promise.all(names.map((name) => this.#weights.read(`${name}.bias`))))
-      y = this.#model.node('Add', [y, await this.#weights.put(`${label}.bias`, 'f32', [values.length], values)])
+      y = this.#model.node('Add', [y, await this.#weights.putActivations(`${label}.bias`, [values.length], values)])
     }
     const inFeatures = this.#inFeatures(group)
     const outFeatures = parts.map((part) => part.length / inFeatures)
@@ -189,12 +200,13 @@ class GraphBuilder {
     }
     const normed = finished('wanted')
     // A node of its own gives the output its name; of no rows it costs nothing.
-    model.nodeInto('Identity', [finished('pooled')], ['hidden'])
+    this.#intoFloats(finished('pooled'), 'hidden')
     model.output('hidden', 'f32', ['pooled', hiddenSize])
     const weight = await this.#weights.read(tiedEmbeddings ? embeddingTensor : headTensor)
     // The head decides between near equals: it stays at 8 bits when the layers have 4.
     const dtype = this.#options.dtype === 'int4' ? 'int8' : this.#options.dtype
-    const logits = await this.#weights.product('lm_head', normed, weight, hiddenSize, dtype)
+    const product = await this.#weights.product('lm_head', normed, weight, hiddenSize, dtype)
+    const logits = this.#floats(product)
     model.nodeInto('LogSoftmax', [logits], ['logprobs'], { axis: -1 })
     // One logit a row tells the sum that the soft-max took away, which rules on raw logits need.
     model.nodeInto('Gather', [logits, model.constant([0])], ['first_logit'], { axis: 1 })
@@ -203,5 +215,16 @@ class GraphBuilder {
     model.output('first_logit', 'f32', ['wanted', 1])
     model.output('top_logprobs', 'f32', ['wanted', 'top_count'])
     model.output('top_ids', 'i64', ['wanted', 'top_count'])
+  }
+
+  /** The same values in float32. */
+  #floats(value: string): string {
+    return activationType(this.#options.dtype) === 'f32' ? value : this.#model.node('Cast', [value], { to: castTo.f32 })
+  }
+
+  /** A node of its own gives an output its name. */
+  #intoFloats(value: string, name: string): void {
+    if (activationType(this.#options.dtype) === 'f32') this.#model.nodeInto('Identity', [value], [name])
+    else this.#model.nodeInto('Cast', [value], [name], { to: castTo.f32 })
   }
 }

@@ -9,7 +9,7 @@ import type { OnnxEngineOptions } from './onnx-engine.ts'
 import { WeightFile } from './weight-file.ts'
 
 /** Grows with every change of the graph or of how weights are stored, so that an old cache is never used. */
-const GRAPH_VERSION = 6
+const GRAPH_VERSION = 7
 const MODEL = 'model.onnx'
 const WEIGHTS = 'weights.bin'
 
@@ -42,8 +42,10 @@ async function buildInto(folder: string, options: OnnxEngineOptions, packedDtype
       dtype,
       lora,
       packedDtype,
-      // The library that applies adapters also attends.
-      attention: lora,
+      // The library that applies adapters also attends, but not on a device.
+      attention: options.device === undefined ? lora : 'standard',
+      // And multiplies with 8-bit weights.
+      products: options.device === undefined ? lora : 'standard',
       positions: capacity.totalTokens,
       file,
       dataFileName: WEIGHTS,

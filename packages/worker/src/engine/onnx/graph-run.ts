@@ -1,5 +1,6 @@
 import type { AdapterPools, InputTensor } from './adapter-pools.ts'
 import type { CacheBinding } from './attention-cache.ts'
+import type { Device } from './device/device.ts'
 import type { Binding, ElementType, OnnxRuntime, Session, Tensor, TensorMemory } from './ort.ts'
 
 /** Sequences computed together. */
@@ -33,6 +34,8 @@ interface Parts {
   readonly runtime: OnnxRuntime
   readonly session: Session
   readonly pools: AdapterPools
+  /** Where the graph is computed, if that goes on after the run. */
+  readonly device?: Pick<Device, 'wait'> | undefined
   readonly vocabSize: number
   readonly hiddenSize: number
 }
@@ -66,6 +69,7 @@ export class GraphRun {
     this.#bind('output', 'hidden', 'f32', [input.pooled.length, this.#parts.hiddenSize], output.hidden)
     this.#bind('input', 'top', 'i64', [1], BigInt64Array.of(BigInt(output.top)))
     await this.#binding.run()
+    await this.#parts.device?.wait()
   }
 
   close(): void {

@@ -1,7 +1,10 @@
 import type { Dtype } from '@quiver/protocol'
 import type { ModelWeights } from '../../model/model-spec.ts'
+import { activations, activationType } from './activation-type.ts'
 import type { Attribute, OnnxModelBuilder } from './onnx-model.ts'
 import type { TensorData } from './ort.ts'
+import { packedShape, packProduct } from './packed-product.ts'
+import type { ProductForm } from './product-form.ts'
 import { BLOCK, quantize4, quantize8 } from './quantize.ts'
 import type { WeightFile } from './weight-file.ts'
 
@@ -11,6 +14,8 @@ interface Parts {
   readonly file: WeightFile
   /** What products are computed in. */
   readonly dtype: Dtype
+  /** What computes products with 8-bit weights. */
+  readonly products: ProductForm
 }
 
 /** The weights of a graph: read from the model's own files, and put into the graph's in the element type that it computes with. */
@@ -26,14 +31,20 @@ export class GraphWeights {
   }
 
   /** @returns the weight's name in the graph */
-  async put(name: string, type: 'f32' | 'f16' | 'u8', shape: readonly number[], values: TensorData): Promise<string> {
+  async put(name: string, type: 'f32' | 'f16' | 'bf16' | 'u8', shape: readonly number[], values: TensorData): Promise<string> {
     return this.#parts.model.weight(name, await this.#parts.file.append(type, shape, values))
   }
 
-  /** Reads a vector and puts it into the graph as it is. */
+  /** Puts a weight into the graph in the type that its rows have. */
+  async putActivations(name: string, shape: readonly number[], values: Float32Array<ArrayBuffer>): Promise<string> {
+    const type = activationType(this.#parts.dtype)
+    return await this.put(name, type, shape, activations(name, values, type))
+  }
+
+  /** Reads a vector and puts it into the graph. */
   async vector(name: string): Promise<string> {
     const values = await this.read(name)
-    return await this.put(name, 'f32', [values.length], values)
+    return await this.putActivations(name, [values.length], values)
   }
 
   /** x [rows, k] · weight [n, k]ᵀ. @returns the product's name, [rows, n] */
@@ -46,8 +57,13 @@ export class GraphWeights {
   ): Promise<string> {
     const { model } = this.#parts
     const n = weight.length / k
-    if (dtype === 'fp32') {
-      return model.node('MatMul', [x, await this.put(`${label}.weight`, 'f32', [k, n], transposed(weight, n, k))])
+    if (dtype === 'fp32' || dtype === 'fp16' || dtype === 'bf16') {
+      return model.node('MatMul', [x, await this.putActivations(`${label}.weight`, [k, n], transposed(weight, n, k))])
+    }
+    if (dtype === 'int8' && this.#parts.products === 'operator') {
+      const packed = packProduct(label, weight, n, k)
+      const weights = await this.put(`${label}.packed`, 'u8', packedShape(n, k), packed)
+      return model.node('Product8', [x, weights], { in: k, out: n }, 'quiver')
     }
     const quantized = dtype === 'int8' ? quantize8(weight, n, k) : quantize4(weight, n, k)
     const blocks = Math.ceil(k / BLOCK)

@@ -1,5 +1,6 @@
 import type { PackedDtype } from '@quiver/cache'
 import type { BaseLayout } from '@quiver/protocol'
+import type { ActivationType } from './activation-type.ts'
 import type { AdapterPools } from './adapter-pools.ts'
 import { standardNodes } from './lora-nodes.ts'
 import type { LoraNodes } from './lora-site.ts'
@@ -16,8 +17,13 @@ import { StandardPools } from './standard-pools.ts'
 export type LoraForm = 'standard' | 'operator'
 
 /** Declares a form's inputs. */
-export function loraNodes(form: LoraForm, model: OnnxModelBuilder, packedDtype: PackedDtype): LoraNodes {
-  return form === 'operator' ? operatorNodes(model, packedDtype) : standardNodes(model, packedDtype)
+export function loraNodes(
+  form: LoraForm,
+  model: OnnxModelBuilder,
+  packedDtype: PackedDtype,
+  activation: ActivationType,
+): LoraNodes {
+  return form === 'operator' ? operatorNodes(model, packedDtype, activation) : standardNodes(model, packedDtype)
 }
 
 export function adapterPools(form: LoraForm, layout: BaseLayout, options: PoolOptions): AdapterPools {

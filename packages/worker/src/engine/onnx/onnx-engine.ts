@@ -4,9 +4,14 @@ import type { Dtype, Progress, SequenceId, SlotIndex } from '@quiver/protocol'
 import { baseLayout, type ModelSpec, type ModelWeights } from '../../model/model-spec.ts'
 import { throwIfStopped } from '../../model/sleep.ts'
 import type { Capacity, Engine, EngineStep, PrefixMemory, RowOutput, StepResult } from '../engine.ts'
+import { activationType } from './activation-type.ts'
 import type { AdapterPools } from './adapter-pools.ts'
 import type { AttentionCache, AttentionRun } from './attention-cache.ts'
 import { attentionCache } from './attention-form.ts'
+import type { Device, DeviceBackend } from './device/device.ts'
+import { runFailure } from './device/device-faults.ts'
+import { DeviceKvCache } from './device/device-kv.ts'
+import { deviceStore } from './device/device-pools.ts'
 import { cachedGraph } from './graph-cache.ts'
 import { GraphRun, type RunInput } from './graph-run.ts'
 import { HiddenSums } from './hidden-sums.ts'
@@ -25,6 +30,8 @@ export interface OnnxEngineOptions {
   readonly threads: number
   /** Applies adapters by our own operator; without it standard operators do. */
   readonly operator?: OperatorLibrary | undefined
+  /** Computes the graph; absent: this machine's processor does. `dtype` is one of its own then, and `operator` is for it. */
+  readonly device?: DeviceBackend | undefined
   readonly onProgress: (progress: Progress) => void
   /** Calls the making off: between two layers while the graph is built, or when the session is there. */
   readonly signal?: AbortSignal
@@ -40,6 +47,7 @@ const sessionConfig = { 'session.intra_op.allow_spinning': '0' }
 
 /** Adapters are held in 16 bits unless the base itself is exact. */
 export function packedDtype(dtype: Dtype): PackedDtype {
+  if (dtype === 'bf16') return 'bf16'
   return dtype === 'fp32' ? 'f32' : 'f16'
 }
 
@@ -54,23 +62,35 @@ export async function createOnnxEngine(options: OnnxEngineOptions): Promise<Engi
   const { id } = options.model.spec
   const progress = (done: number) => options.onProgress({ phase: 'load', label: id, done, total: 1, unit: 'steps' })
   progress(0)
-  const runtime = loadOnnxRuntime()
+  const { device: backend } = options
+  const device = backend?.open()
+  let runtime: OnnxRuntime | undefined
   let session: Session | undefined
   try {
+    runtime = loadOnnxRuntime(backend && { ...backend.runtime, deviceMemory: backend.memoryName })
+    const cuda = device && backend?.provider?.(device)
     session = await runtime.createSession(graph, {
       threads: options.threads,
       config: sessionConfig,
+      ...(cuda && { cuda }),
       operatorLibraries: options.operator === undefined ? [] : [options.operator.path],
       ...(options.profilePrefix ? { profilePrefix: options.profilePrefix } : {}),
     })
     throwIfStopped(options.signal)
     progress(1)
-    return new OnnxEngine(options, runtime, session)
+    return new OnnxEngine(options, { runtime, session, device })
   } catch (error) {
     session?.close()
-    runtime.close()
-    throw error
+    runtime?.close()
+    device?.close()
+    throw runFailure(error)
   }
+}
+
+interface EngineParts {
+  readonly runtime: OnnxRuntime
+  readonly session: Session
+  readonly device: Device | undefined
 }
 
 class OnnxEngine implements Engine {
@@ -78,10 +98,12 @@ class OnnxEngine implements Engine {
   readonly capacity: Capacity
   readonly slots: number
   readonly description: Engine['description']
-  readonly prefix: PrefixMemory
+  /** None where keys and values lie in a device's memory. */
+  readonly prefix?: PrefixMemory
   readonly runsTogether: boolean
   readonly #runtime: OnnxRuntime
   readonly #session: Session
+  readonly #device: Device | undefined
   readonly #kv: AttentionCache
   readonly #pools: AdapterPools
   /** By lane. */
@@ -90,28 +112,36 @@ class OnnxEngine implements Engine {
   readonly #outputs: StepOutputSpace
   #state: 'idle' | 'stepping' | 'closed' = 'idle'
 
-  constructor(options: OnnxEngineOptions, runtime: OnnxRuntime, session: Session) {
+  constructor(options: OnnxEngineOptions, { runtime, session, device }: EngineParts) {
     const { spec } = options.model
     this.model = spec
     this.capacity = options.capacity
     this.slots = options.capacity.slots
     this.#runtime = runtime
     this.#session = session
+    this.#device = device
     this.#hidden = new HiddenSums(spec.hiddenSize)
     const dtype = packedDtype(options.dtype)
     const { operator } = options
-    this.description = { kind: 'onnx', device: 'cpu', lora: operator?.name ?? 'standard' }
-    const pools = { slots: this.slots, maxRank: options.capacity.maxRank, dtype }
+    this.description = { kind: 'onnx', device: options.device?.name ?? 'cpu', lora: operator?.name ?? 'standard' }
+    const pools = { slots: this.slots, maxRank: options.capacity.maxRank, dtype, ...(device && { store: deviceStore(device) }) }
     const form: LoraForm = operator === undefined ? 'standard' : 'operator'
     this.#pools = adapterPools(form, baseLayout(spec), pools)
-    const cache = attentionCache(form, spec, options.capacity, options.dtype)
-    this.#kv = cache
-    this.prefix = cache
-    this.runsTogether = cache.runsTogether
+    if (device === undefined) {
+      const cache = attentionCache(form, spec, options.capacity, options.dtype)
+      this.#kv = cache
+      this.prefix = cache
+    } else {
+      const { sequences, chunkTokens } = options.capacity
+      this.#kv = new DeviceKvCache(device, spec, { ...options.capacity, type: activationType(options.dtype) })
+      device.reserveLora({ ...pools, rows: Math.max(sequences, chunkTokens) })
+    }
+    this.runsTogether = this.#kv.runsTogether
     this.#outputs = new StepOutputSpace(spec, options.capacity)
     const parts = {
       runtime,
       session,
+      device,
       pools: this.#pools,
       vocabSize: spec.vocabSize,
       hiddenSize: spec.hiddenSize,
@@ -141,6 +171,8 @@ class OnnxEngine implements Engine {
         assert(output, 'every wanted row has a result')
         return output
       })
+    } catch (thrown) {
+      throw this.#device === undefined ? thrown : runFailure(thrown)
     } finally {
       this.#state = 'idle'
     }
@@ -171,6 +203,7 @@ class OnnxEngine implements Engine {
     for (const graph of this.#graphs.values()) graph.close()
     this.#session.close()
     this.#runtime.close()
+    this.#device?.close()
   }
 
   #assertFits({ sequence, rows }: SequenceRows): void {
