@@ -20,7 +20,7 @@ beforeAll(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'quiver-keys-'))
   const keys: ApiKey[] = []
   for (const tenant of tenants) {
-    const made = makeKey({ tenant, rights: ['generate'] }, { drawBytes: randomBytes, now: () => new Date() })
+    const made = makeKey({ tenant, rights: ['generate', 'admin'] }, { drawBytes: randomBytes, now: () => new Date() })
     secrets.set(tenant, made.secret)
     keys.push(made.entry)
   }
@@ -47,6 +47,13 @@ async function ask(tenant: Tenant, model: string, prompt: string, more: object =
     promptTokens: usage.prompt_tokens,
     cached: usage.prompt_tokens_details.cached_tokens,
   }
+}
+
+/** Prompts that found a beginning so far. */
+async function hits(): Promise<number> {
+  const answer = await fetch(`${server.url}/metrics`, { headers: { 'x-api-key': secrets.get('acme') ?? '' } })
+  const [, value] = /^quiver_prefix_lookups_total\{result="hits"\} (\d+)$/m.exec(await answer.text()) ?? []
+  return Number(value)
 }
 
 /** Some 200 tokens, different for every test. */
@@ -91,6 +98,7 @@ test('a stream says in its usage what was there', async () => {
 })
 
 test('golden cases asked twice, so that the second time finds what the first computed, answer as they must', async () => {
+  const before = await hits()
   const tokensSchema = z.object({ details: z.object({ tokens: z.array(z.object({ id: z.int() })) }) })
   for (let round = 0; round < 2; round += 1) {
     const answers = await Promise.all(
@@ -109,4 +117,6 @@ test('golden cases asked twice, so that the second time finds what the first com
       expect(ids.slice(0, sure), golden?.prompt).toEqual(golden?.token_ids.slice(0, sure))
     }
   }
+  // Those whose prompt has more than a block of 16 tokens.
+  expect((await hits()) - before).toBeGreaterThanOrEqual(goldenCases.filter(({ prompt_ids: ids }) => ids.length > 16).length)
 })

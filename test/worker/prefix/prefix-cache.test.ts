@@ -8,8 +8,9 @@ const owner = { tenant: 'acme' }
 const id = (sequence: number) => sequence as SequenceId
 const blocks = (count: number, first = 0) => Array.from({ length: count * BLOCK_TOKENS + 1 }, (_, at) => first + at)
 
-/** Two of its tokens' blocks fill more than a slice where `tokenBytes` is large. */
-function cacheOver({ tokenBytes = 4, places = 16 } = {}) {
+function cacheOver({ places = 16, sliceBlocks = 100 } = {}) {
+  const tokenBytes = 4
+  const sliceBytes = sliceBlocks * BLOCK_TOKENS * tokenBytes
   const copies: string[] = []
   const memory: PrefixMemory = {
     tokenBytes,
@@ -26,7 +27,7 @@ function cacheOver({ tokenBytes = 4, places = 16 } = {}) {
   }
   const budgetBytes = places * BLOCK_TOKENS * tokenBytes
   const failures: unknown[] = []
-  const cache = new PrefixCache({ memory, budgetBytes, base: 'model', fatal: (error) => failures.push(error) })
+  const cache = new PrefixCache({ memory, budgetBytes, sliceBytes, base: 'model', fatal: (error) => failures.push(error) })
   /** A sequence that is admitted and computes all of its prompt. */
   const compute = async (sequence: number, tokens: readonly number[]) => {
     const cached = cache.restore(id(sequence), cache.keys(owner, tokens), tokens.length)
@@ -58,7 +59,7 @@ test('the last token of a prompt is always computed', async () => {
 })
 
 test('copies no more than a slice in a turn of the event loop, either way', async () => {
-  const { cache, compute, copies } = cacheOver({ tokenBytes: 2 ** 17 })
+  const { cache, compute, copies } = cacheOver({ sliceBlocks: 2 })
   await compute(1, blocks(6))
   const seen: number[] = []
   for (let turn = 0; turn < 4; turn += 1) {
@@ -74,7 +75,7 @@ test('copies no more than a slice in a turn of the event loop, either way', asyn
 })
 
 test('a sequence that leaves while its blocks wait keeps the cache whole and is not copied again', async () => {
-  const { cache, compute, copies } = cacheOver({ tokenBytes: 2 ** 17 })
+  const { cache, compute, copies } = cacheOver({ sliceBlocks: 2 })
   await compute(1, blocks(6))
   await turns(1)
   cache.leave(id(1), 'broken')
@@ -83,16 +84,16 @@ test('a sequence that leaves while its blocks wait keeps the cache whole and is 
   expect(cache.cachedTokens(cache.keys(owner, blocks(6)), 1_000)).toBe(2 * BLOCK_TOKENS)
 })
 
-test('one that leaves complete is copied by one slice more', async () => {
-  const { cache, compute, copies } = cacheOver({ tokenBytes: 2 ** 17 })
+test('one that leaves complete is copied by two slices more', async () => {
+  const { cache, compute, copies } = cacheOver({ sliceBlocks: 2 })
   await compute(1, blocks(6))
   cache.leave(id(1), 'complete')
   await turns()
-  expect(copies).toHaveLength(2)
+  expect(copies).toHaveLength(4)
 })
 
 test('no block leaves between being found and being copied in', async () => {
-  const { cache, compute, copies } = cacheOver({ places: 4, tokenBytes: 2 ** 17 })
+  const { cache, compute, copies } = cacheOver({ places: 4, sliceBlocks: 2 })
   await compute(1, blocks(4))
   await turns()
   copies.length = 0
@@ -115,7 +116,7 @@ test('two sequences that compute the same keep it once', async () => {
 })
 
 test('takes memory when it is used, and never more than its budget', async () => {
-  const { cache, compute } = cacheOver({ places: 5, tokenBytes: 2 ** 17 })
+  const { cache, compute } = cacheOver({ places: 5, sliceBlocks: 2 })
   expect(cache.usage().bytes).toBe(0)
   for (const sequence of [1, 2, 3, 4]) {
     await compute(sequence, blocks(3, sequence * 1_000))

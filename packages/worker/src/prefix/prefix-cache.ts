@@ -5,13 +5,15 @@ import { BlockIndex } from './block-index.ts'
 import { BLOCK_TOKENS, blockKeys, type PrefixOwner } from './block-keys.ts'
 import { BlockMemory } from './block-memory.ts'
 
-/** So much is copied in one turn of the event loop: one or two milliseconds. */
-const SLICE_BYTES = 4 * 2 ** 20
+/** Copied in one or two milliseconds. */
+const SLICE_BYTES = 2 * 2 ** 20
 
 export interface PrefixCacheOptions {
   /** Where keys and values are copied from and to. */
   readonly memory: PrefixMemory
   readonly budgetBytes: number
+  /** So much is copied in one turn of the event loop; absent: 2 MiB. */
+  readonly sliceBytes?: number
   /** What else the keys and values depend on: model, element types, what applies adapters. */
   readonly base: string
   /** A copy failed, which no input may bring about. */
@@ -45,6 +47,7 @@ export class PrefixCache {
   readonly #index: BlockIndex
   readonly #blocks: BlockMemory
   readonly #blockBytes: number
+  readonly #sliceBytes: number
   readonly #restores: Restoring[] = []
   readonly #saves = new Map<SequenceId, Saving>()
   #isSaving = false
@@ -54,6 +57,7 @@ export class PrefixCache {
 
   constructor(options: PrefixCacheOptions) {
     this.#options = options
+    this.#sliceBytes = options.sliceBytes ?? SLICE_BYTES
     this.#blockBytes = options.memory.tokenBytes * BLOCK_TOKENS
     this.#blocks = new BlockMemory(this.#blockBytes, options.budgetBytes)
     this.#index = new BlockIndex(this.#blocks.places)
@@ -110,13 +114,13 @@ export class PrefixCache {
   }
 
   /**
-   * The engine is about to forget a sequence. What was not copied yet is lost, but for one slice of a sequence that came to
+   * The engine is about to forget a sequence. What was not copied yet is lost, but for two slices of a sequence that came to
    * its end: a prompt whose answer is a single token leaves in the step that computed it.
    */
   leave(sequence: SequenceId, end: 'complete' | 'broken'): void {
     const saving = this.#saves.get(sequence)
     if (saving === undefined) return
-    if (end === 'complete') this.#save(sequence, saving, SLICE_BYTES)
+    if (end === 'complete') this.#save(sequence, saving, 2 * this.#sliceBytes)
     this.#saves.delete(sequence)
     const at = this.#restores.findIndex((restoring) => restoring.sequence === sequence)
     if (at >= 0) this.#restores.splice(at, 1)
@@ -135,7 +139,7 @@ export class PrefixCache {
   }
 
   #restoreSlice(): void {
-    let left = SLICE_BYTES
+    let left = this.#sliceBytes
     while (left > 0) {
       const restoring = this.#restores[0]
       if (restoring === undefined) return
@@ -168,7 +172,7 @@ export class PrefixCache {
   #saveSlice(): boolean {
     // A block that is yet to be copied in may not leave for one that is copied out.
     if (this.#restores.length > 0) return true
-    let left = SLICE_BYTES
+    let left = this.#sliceBytes
     for (const [sequence, saving] of this.#saves) {
       left = this.#save(sequence, saving, left)
       if (left <= 0) return true
