@@ -4,6 +4,8 @@ import { configDefaults, defineConfig } from 'vitest/config'
 const whole = ['test/{e2e,conformance,fault}/**/*.test.ts']
 /** What compiles and emulates CUDA kernels, and takes both cores as well. */
 const kernels = ['test/kernels/{cuda,emulator}/**/*.test.ts']
+/** What is held against the real vLLM, which takes gigabytes to install; not part of `npm test`. */
+const vllm = ['test/vllm/**/*.test.ts']
 /** What first has to build its servers for minutes; not part of `npm test`. */
 const slow = ['test/slow/**/*.test.ts']
 
@@ -17,7 +19,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: [...configDefaults.exclude, ...whole, ...kernels, ...slow],
+          exclude: [...configDefaults.exclude, ...whole, ...kernels, ...slow, ...vllm],
           testTimeout: 60_000,
           hookTimeout: 120_000,
           // Two cores: a test file that runs an engine uses both.
@@ -52,6 +54,10 @@ export default defineConfig({
       {
         extends: true,
         test: { name: 'slow', include: slow, testTimeout: 120_000, hookTimeout: 1_500_000, fileParallelism: false },
+      },
+      {
+        extends: true,
+        test: { name: 'vllm', include: vllm, testTimeout: 300_000, hookTimeout: 900_000, fileParallelism: false },
       },
     ],
   },

@@ -10,11 +10,11 @@ import {
   type TokenizeRequest,
   toServingError,
 } from '@quiver/protocol'
-import type { BatchLoop } from './batch-loop.ts'
 import type { BatchState } from './batch-state.ts'
 import type { PrefixCache } from './prefix/prefix-cache.ts'
 import { promptKeys } from './prefix/prompt-keys.ts'
 import { tokensOf, type Work, type WorkDeps, workOf } from './run-work.ts'
+import type { Runner } from './runner.ts'
 import { type Constraint, constrainedSampler } from './sampling/constrained.ts'
 import { errorEvent } from './step/apply-step.ts'
 import { adapterArriving } from './step/early-errors.ts'
@@ -26,7 +26,9 @@ import type { RenderedConversation } from './tokenizer/adapter-templates.ts'
 import { inTurns, type Slices } from './tokenizer/slices.ts'
 
 export interface RunServiceDeps extends WorkDeps {
-  readonly loop: BatchLoop
+  readonly loop: Runner
+  /** Absent: everything can be done. @throws ServingError `invalid_parameters` naming what cannot be */
+  readonly refuse?: ((request: RunRequest) => void) | undefined
   readonly cache: Pick<AdapterCache, 'resolve' | 'lease'>
   readonly clock: Clock
   readonly timers: Timers
@@ -91,6 +93,7 @@ export class RunService {
   start(request: RunRequest, sink: EventSink, signal: AbortSignal): void {
     try {
       this.#refuseIfUnable()
+      this.#deps.refuse?.(request)
       const arrivedAtMs = this.#deps.clock.nowMs()
       const { prompt } = request
       if (prompt.kind === 'chat' && prompt.template !== undefined) {

@@ -23,11 +23,11 @@ export function* workOf(request: RunRequest, deps: WorkDeps): Slices<Work> {
   if (request.goal === 'embedding') return { promptIds: yield* embeddingPromptOf(request, deps), task: { kind: 'embed' } }
   const { promptIds, maxNewTokens } = yield* promptOf(request, deps)
   if (request.prefillDetails) yield* refuseLongDetails(promptIds, deps.tokenizer)
-  const { ignoreEos, alternatives, prefillDetails } = request
-  const sampler = deps.createSampler(request.sampling, promptIds)
+  const { ignoreEos, alternatives, prefillDetails, sampling, grammar } = request
+  const sampler = deps.createSampler(sampling, promptIds)
   const [stops, text] = [deps.createStops(request.stop), deps.tokenizer.stream()]
-  const task = { kind: 'generate', maxNewTokens, ignoreEos, alternatives, prefillDetails, sampler, stops, text } as const
-  return { promptIds, task }
+  const asked = { maxNewTokens, ignoreEos, alternatives, prefillDetails, sampling, grammar }
+  return { promptIds, task: { kind: 'generate', ...asked, sampler, stops, text } }
 }
 
 /** JSON of one prompt token beside its text, in bytes: `{"id":,"text":,"logprob":},`, seven digits and the longest number. */

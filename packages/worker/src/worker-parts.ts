@@ -4,8 +4,10 @@ import { openObjectStore, type WatchedStore } from '@quiver/cache/store'
 import type { Engine } from './engine/engine.ts'
 import { createOnnxEngine, packedDtype } from './engine/onnx/onnx-engine.ts'
 import { findOperator } from './engine/onnx/operator-library.ts'
+import { createRemoteEngine, type RemoteConfig } from './engine/remote/remote-engine.ts'
+import type { StreamingEngine } from './engine/streaming-engine.ts'
 import { type LoadedModel, openModel } from './model/model-source.ts'
-import { baseLayout } from './model/model-spec.ts'
+import { baseLayout, type ModelSpec } from './model/model-spec.ts'
 import { holdingTimers } from './model/sleep.ts'
 import { createTokenizer } from './tokenizer/create-tokenizer.ts'
 import type { Tokenizer } from './tokenizer/tokenizer.ts'
@@ -18,9 +20,17 @@ export interface WorkerParts {
   createTokenizer(files: TokenizerFiles, deps: WorkerDeps): Tokenizer
   /** Reads the model's weights; they may be closed when it is done. */
   createEngine(model: LoadedModel, config: WorkerConfig, deps: WorkerDeps): Promise<Engine>
+  /** Opens the server that computes instead. */
+  openRemote(remote: RemoteConfig, base: RemoteBase, config: WorkerConfig, deps: WorkerDeps): Promise<StreamingEngine>
   /** Any store of adapters, by its address. */
   openStore(url: string, config: WorkerConfig, deps: WorkerDeps): Promise<WatchedStore>
-  createCache(engine: Engine, config: WorkerConfig, deps: WorkerDeps, store: WatchedStore): Promise<AdapterCache>
+  createCache(engine: Engine | StreamingEngine, config: WorkerConfig, deps: WorkerDeps, store: WatchedStore): Promise<AdapterCache>
+}
+
+/** What a server must agree with. */
+export interface RemoteBase {
+  readonly spec: ModelSpec
+  readonly tokenizer: Tokenizer
 }
 
 /** The real ones. */
@@ -66,6 +76,9 @@ export const defaultParts: WorkerParts = {
     })
   },
 
+  openRemote: (remote, base, { sequences, totalTokens, slots, maxRank }, { fetch, timers, log }) =>
+    createRemoteEngine({ ...remote, sequences, totalTokens, slots, maxRank }, { ...base, fetch, timers, log }),
+
   openStore: (url, config, { clock, timers, log, uniqueId, drawSeed }) =>
     openObjectStore(url, { s3: config.s3 ?? {} }, { clock, timers, log, uniqueId, random: () => fractionOf(drawSeed()) }),
 
@@ -74,8 +87,9 @@ export const defaultParts: WorkerParts = {
     return createAdapterCache(
       {
         layout: baseLayout(engine.model),
-        dtype: packedDtype(config.dtype),
-        maxRank: config.maxRank,
+        // A server rounds to its own type; nothing is lost on the way to it.
+        dtype: config.remote === undefined ? packedDtype(config.dtype) : 'f32',
+        maxRank: engine.capacity.maxRank,
         cacheDir: path.join(config.cacheDir, 'adapters'),
         diskBytes: config.diskBytes,
         ramBytes: config.ramBytes,

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import type { AdapterLease, SlotLease } from '@quiver/cache'
-import type { DoneEvent, FinishReason, RunEvent, SequenceId, ServingError } from '@quiver/protocol'
+import type { DoneEvent, FinishReason, Grammar, RunEvent, SamplingParameters, SequenceId, ServingError } from '@quiver/protocol'
 import type { Constraint } from '../sampling/constrained.ts'
 import type { Sampler } from '../sampling/sampler.ts'
 import type { StopSequences } from '../sampling/stop-sequences.ts'
@@ -43,6 +43,9 @@ export interface Generation {
   /** Alternatives reported beside every token, 0 for none. */
   readonly alternatives: number
   readonly prefillDetails: boolean
+  /** What the sampler was made of, and what the answer must look like: an engine that chooses the tokens itself asks for it. */
+  readonly sampling: SamplingParameters
+  readonly grammar?: Grammar | undefined
   readonly sampler: Sampler
   readonly stops: StopSequences
   readonly text: TokenStream
