@@ -81,8 +81,8 @@ export class BatchHarness {
         : new PrefixCache({
             memory: this.engine,
             budgetBytes: prefixBytes,
-            // Two blocks, so that longer prompts take several turns.
-            sliceBytes: 2 * 16 * this.engine.tokenBytes,
+            // Eight blocks, so that longer prompts take several turns.
+            sliceBytes: 8 * 16 * this.engine.tokenBytes,
             base: 'fake-model',
             fatal: (error) => this.fatal.push(error),
           })
