@@ -84,7 +84,9 @@ export class Cluster {
   #send(index: number, hooks: ClusterHooks): void {
     const { requests, adapterBytes, newTokens, promptTokens, deadlineMs } = this.#plan
     const adapter = this.#drawAdapter(index / requests)
+    const { tenants } = this.#plan.workload
     const request = {
+      ...(tenants === undefined ? {} : { tenant: `tenant-${index % tenants}` }),
       ...(adapter === undefined ? {} : { adapter }),
       bytes: adapterBytes,
       promptTokens: this.#drawLength(promptTokens),

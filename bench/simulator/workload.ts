@@ -16,6 +16,8 @@ export interface Workload {
   readonly base?: number
   /** Share of requests that go through all adapters one after another, as a tenant who tries them all does. */
   readonly scan?: number
+  /** Tenants that send, one after another; absent: one. */
+  readonly tenants?: number
 }
 
 /** Draws 0 … adapters − 1 by Zipf's law, through its cumulated weights. */

@@ -13,6 +13,7 @@ import { ManualClock } from './manual-clock.ts'
 
 export interface HarnessOptions extends FakeEngineOptions {
   readonly waitingLimit?: number
+  readonly tenantLimits?: RunServiceDeps['tenantLimits']
   readonly inputTokens?: number
   /** How long a request waits for its adapter. */
   readonly arrivalMs?: number
@@ -55,6 +56,7 @@ export class BatchHarness {
   constructor(options: HarnessOptions = {}) {
     const {
       waitingLimit = 1024,
+      tenantLimits = { requests: 512, tokens: 524_288 },
       arrivalMs = 60_000,
       inputTokens,
       pad,
@@ -110,6 +112,7 @@ export class BatchHarness {
       inputTokens: inputTokens ?? totalTokens - 1,
       totalTokens,
       waitingLimit,
+      tenantLimits,
       arrivalMs,
     })
   }

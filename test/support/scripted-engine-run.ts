@@ -125,6 +125,7 @@ export async function scriptedEngineRun(): Promise<ScriptedCounts> {
     inputTokens: CAPACITY.totalTokens - 1,
     totalTokens: CAPACITY.totalTokens,
     waitingLimit: REQUESTS + 1,
+    tenantLimits: { requests: 512, tokens: 524_288 },
     arrivalMs: 60_000,
   })
   engine.isLoading = () => loop.state().loading > 0

@@ -7,6 +7,7 @@ import manifest from '../package.json' with { type: 'json' }
 import { addAdaptersCommands } from './adapters-program.ts'
 import { optionText, type ReadConfig, readConfig } from './config.ts'
 import type { Flags } from './given-option.ts'
+import type { WantedKey } from './keys-command.ts'
 import { unusedNames } from './launcher-names.ts'
 import { lineLogger } from './line-logger.ts'
 import { optionKeys, optionNames } from './option-names.ts'
@@ -89,9 +90,9 @@ function addKeysCommands(program: Command, surroundings: Surroundings): void {
   command('create', 'adds a key and prints its secret, for the only time')
     .requiredOption('--tenant <name>', 'whose key it is')
     .option('--rights <list>', 'generate, publish, admin; several are joined by commas', 'generate')
-    .action(async (flags: Flags & { readonly tenant: string; readonly rights: string }) =>
-      (await import('./keys-command.ts')).createKey(fileOf(flags), flags.tenant, flags.rights, io),
-    )
+    .option('--weight <number>', "the tenant's share of a worker beside other tenants, 1 unless said")
+    .option('--priority <name>', 'highest priority of its requests: low, normal or high; any unless said')
+    .action(async (flags: Flags & WantedKey) => (await import('./keys-command.ts')).createKey(fileOf(flags), flags, io))
   command('list', 'prints id, tenant, rights and date of each key').action(async (flags: Flags) =>
     (await import('./keys-command.ts')).listKeys(fileOf(flags), io),
   )

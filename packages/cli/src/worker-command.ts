@@ -5,7 +5,6 @@ import { openRedis, RedisRegistry, systemClock, WorkerRegistration } from '@quiv
 import { type Logger, ServingError, type WorkerMessage } from '@quiver/protocol'
 import { cgroupMemory, createProcessRunner, createWorker, nodeTimers, type Worker, type WorkerConfig } from '@quiver/worker'
 import { isLoopback } from './loopback.ts'
-import { remoteOf } from './remote-server.ts'
 import { s3Settings } from './object-store.ts'
 import type { Config } from './option-schema.ts'
 import { startFailure } from './start-failure.ts'
@@ -149,11 +148,13 @@ function workerConfig(config: Config, home: string): WorkerConfig {
   return {
     model: config.model,
     dtype: config.dtype,
-    remote: remoteOf(config),
     lora: config.lora,
     slots: config.slots,
     maxRank: config.maxRank,
     sequences: config.sequences,
+    reservedShare: config.reservedPercent / 100,
+    tenantWaitingRequests: config.tenantWaitingRequests,
+    tenantWaitingTokens: config.tenantWaitingTokens,
     totalTokens: config.totalTokens,
     ...(config.maxInputTokens === 0 ? {} : { inputTokens: config.maxInputTokens }),
     chunkTokens: config.chunkTokens,

@@ -28,6 +28,10 @@ export const limits = {
   /** Of one tenant, unless the operator says otherwise: requests that wait, and prompt tokens of them. */
   tenantWaitingSequences: 512,
   tenantWaitingTokens: 524_288,
+  /** Adapters of one tenant that are on their way at once. */
+  tenantLoads: 8,
+  /** Tenants that have metrics of their own. */
+  namedTenants: 100,
   /** A tenant's share beside others, between these. */
   tenantWeightAtLeast: 0.01,
   tenantWeightAtMost: 100,

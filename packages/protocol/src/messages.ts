@@ -135,7 +135,13 @@ export const runEventSchema = z.discriminatedUnion('type', [
     /** From arrival to the first token, or to the embedding. */
     firstTokenMs: milliseconds,
   }),
-  z.object({ type: z.literal('error'), code: z.enum(errorCodes), message: z.string() }),
+  z.object({
+    type: z.literal('error'),
+    code: z.enum(errorCodes),
+    message: z.string(),
+    /** When it is worth trying again, by the measured speed; absent: not known. */
+    retryAfterS: count.optional(),
+  }),
 ])
 export type RunEvent = z.infer<typeof runEventSchema>
 export type DoneEvent = Extract<RunEvent, { type: 'done' }>
@@ -161,8 +167,7 @@ export const workerInfoSchema = z.object({
     /** Digest of the model's files. */
     sha: z.string(),
     family: z.string(),
-    /** `server`: a server computes for the worker, and keeps its weights as it was told to. */
-    dtype: z.enum([...dtypes, 'server']),
+    dtype: z.enum(dtypes),
     vocabSize: count,
   }),
   engine: z.object({ kind: z.string(), device: z.string(), lora: z.string() }),

@@ -1,17 +1,17 @@
-import type { AdapterCache } from '@quiver/cache'
+import type { AdapterCache, AdapterLease } from '@quiver/cache'
 import {
   type AdapterDigest,
   type Clock,
   type Logger,
   type SequenceId,
   ServingError,
+  type SlotIndex,
   toServingError,
 } from '@quiver/protocol'
-import { type BatchState, batchStateOf } from './batch-state.ts'
+import type { BatchState } from './batch-state.ts'
 import type { Engine, StepResult } from './engine/engine.ts'
 import { LoadMeter } from './load-meter.ts'
 import type { PrefixCache } from './prefix/prefix-cache.ts'
-import { SlotLoads } from './slot-loads.ts'
 import { abandonStep, applyStep, beginStep, endAll, errorEvent, type StepDeps } from './step/apply-step.ts'
 import { Batch } from './step/batch.ts'
 import { rowCounts } from './step/batch-rows.ts'
@@ -36,6 +36,8 @@ export interface BatchLoopDeps {
   readonly keepsPace?: boolean
   /** Absent: every prompt is computed whole. */
   readonly prefix?: PrefixCache | undefined
+  /** Share of the places that is kept for tenants who are expected back; absent: none. */
+  readonly reservedShare?: number
   /** Called when the batch is another one than before. */
   onChange?(): void
   /** A broken invariant: the process must end and start clean rather than answer wrongly. */
@@ -71,7 +73,7 @@ export class BatchLoop {
   readonly #drafting: Drafting | undefined
   readonly #wakeUp: WakeUp
   readonly #ended: Promise<void>
-  readonly #loads: SlotLoads
+  readonly #loads = new Set<Promise<void>>()
   #events: BatchEvent[] = []
   #phase: 'open' | 'closing' | 'broken' = 'open'
   #stepStartedAtMs: number | undefined
@@ -83,13 +85,8 @@ export class BatchLoop {
     this.#batch = new Batch(deps.prefix)
     const eosTokenIds = new Set([...deps.engine.model.eosTokenIds, ...deps.tokenizer.eosTokenIds])
     this.#drafting = draftingOf(deps.speculation ?? 0, deps.engine, eosTokenIds)
-    this.#limits = stepLimits(deps, this.#drafting)
+    this.#limits = { ...stepLimits(deps, this.#drafting), reservedShare: deps.reservedShare ?? 0 }
     this.#wakeUp = new WakeUp(deps)
-    this.#loads = new SlotLoads({
-      ...deps,
-      loaded: () => this.#wakeUp.ring(),
-      failed: (digest, error) => this.#post({ type: 'load_failed', digest, error }),
-    })
     this.#stepDeps = {
       engine: deps.engine,
       device: deps.cache.device,
@@ -97,7 +94,7 @@ export class BatchLoop {
       eosTokenIds,
       clock: deps.clock,
       prefix: deps.prefix,
-      startLoad: (lease, slot) => this.#loads.start(lease, slot),
+      startLoad: (lease, slot) => this.#startLoad(lease, slot),
     }
     this.#ended = this.#run()
   }
@@ -121,6 +118,10 @@ export class BatchLoop {
       tokensPerSecond: this.#meter.tokensPerSecond,
       turnoverMs: this.#meter.turnoverMs,
     }
+  }
+
+  sharing(tenant: string) {
+    return this.#batch.ledger.sharing(tenant)
   }
 
   /** Tokens that end a text: those of the model and of its tokenizer. */
@@ -167,13 +168,27 @@ export class BatchLoop {
     if (this.#phase === 'open') this.#phase = 'closing'
     this.#wakeUp.ring()
     await this.#ended
-    await this.#loads.settled()
+    await Promise.all(this.#loads)
   }
 
   state(): BatchState {
-    const { cache, prefix } = this.#deps
-    const [waiting, loading] = [this.waitingCount, this.#loads.count]
-    return batchStateOf({ batch: this.#batch, cache, waiting, loading, prefix: prefix?.usage() })
+    const slots = this.#deps.cache.device.snapshot()
+    return {
+      ...this.#batch.counters,
+      finished: { ...this.#batch.counters.finished },
+      running: this.#batch.runningCount,
+      waiting: this.waitingCount,
+      loading: this.#loads.size,
+      slots,
+      leases: {
+        adapters: this.#batch.adapterLeaseCount,
+        slots: slots.reduce((sum, slot) => sum + (slot.state === 'resident' ? slot.leaseCount : 0), 0),
+      },
+      ...(this.#deps.prefix && { prefix: this.#deps.prefix.usage() }),
+      tenants: this.#batch.ledger.totals(),
+      tiers: this.#deps.cache.usage(),
+      adapters: this.#deps.cache.activity(),
+    }
   }
 
   async #run(): Promise<void> {
@@ -246,6 +261,22 @@ export class BatchLoop {
       else if (event.type === 'lease_failed') this.#batch.find(event.id)?.fail(event.error)
       else this.#batch.failAdapter(event.digest, event.error)
     }
+  }
+
+  #startLoad(lease: AdapterLease, slot: SlotIndex): void {
+    const load = this.#deps.cache.loadIntoSlot(lease, slot).then(
+      () => this.#wakeUp.ring(),
+      (thrown: unknown) => {
+        this.#deps.log('warn', 'an adapter could not be put into a slot', {
+          digest: lease.digest,
+          slot,
+          cause: String(thrown),
+        })
+        this.#post({ type: 'load_failed', digest: lease.digest, error: toServingError(thrown) })
+      },
+    )
+    this.#loads.add(load)
+    void load.finally(() => this.#loads.delete(load))
   }
 
   #tellIfEmpty(): void {

@@ -10,26 +10,25 @@ import {
   type TokenizeRequest,
   toServingError,
 } from '@quiver/protocol'
+import { AdapterLeases } from './adapter-leases.ts'
+import { type Arrived, arrivalEnd, clientOf, grammarOf, leavingSink, type Run } from './arrived-run.ts'
+import type { BatchLoop } from './batch-loop.ts'
 import type { BatchState } from './batch-state.ts'
 import type { PrefixCache } from './prefix/prefix-cache.ts'
 import { promptKeys } from './prefix/prompt-keys.ts'
 import { tokensOf, type Work, type WorkDeps, workOf } from './run-work.ts'
-import type { Runner } from './runner.ts'
 import { type Constraint, constrainedSampler } from './sampling/constrained.ts'
 import { errorEvent } from './step/apply-step.ts'
-import { adapterArriving } from './step/early-errors.ts'
 import type { EventSink, Generation, SequenceAdapter } from './step/sequence.ts'
-import type { SequenceClient } from './step/service-ledger.ts'
-import { deadlineOf, inTime, type TimeLimit } from './time-limit.ts'
+import { retryAfter, type TenantLimits, TenantQueues } from './tenant-queues.ts'
+import { deadlineOf, inTime } from './time-limit.ts'
 import type { Timers } from './timers.ts'
 import type { RenderedConversation } from './tokenizer/adapter-templates.ts'
 import { inTurns, type Slices } from './tokenizer/slices.ts'
 
 export interface RunServiceDeps extends WorkDeps {
-  readonly loop: Runner
-  /** Absent: everything can be done. @throws ServingError `invalid_parameters` naming what cannot be */
-  readonly refuse?: ((request: RunRequest) => void) | undefined
-  readonly cache: Pick<AdapterCache, 'resolve' | 'lease'>
+  readonly loop: BatchLoop
+  readonly cache: Pick<AdapterCache, 'resolve' | 'lease' | 'residency'>
   readonly clock: Clock
   readonly timers: Timers
   /** Compiles the grammar where it is not known yet. @throws ServingError `invalid_parameters` naming why it cannot be used */
@@ -44,6 +43,8 @@ export interface RunServiceDeps extends WorkDeps {
   readonly arrivalMs: number
   /** Requests held beyond the running ones. */
   readonly waitingLimit: number
+  /** Of one tenant. */
+  readonly tenantLimits: TenantLimits
 }
 
 /** Whether a request would be served now, and if not why. */
@@ -65,9 +66,13 @@ export class RunService {
   /** `leaving`: nobody should send more, but what comes all the same is served. */
   #phase: 'open' | 'leaving' | 'draining' = 'open'
   #whenResolved: (() => void)[] = []
+  readonly #queues: TenantQueues
+  readonly #leases: AdapterLeases
 
   constructor(deps: RunServiceDeps) {
     this.#deps = deps
+    this.#queues = new TenantQueues(deps.tenantLimits, (tenant) => ({ ...deps.loop.busyness(), ...deps.loop.sharing(tenant) }))
+    this.#leases = new AdapterLeases({ ...deps, loadsAtOnce: limits.tenantLoads })
   }
 
   health(): ServiceHealth {
@@ -90,17 +95,20 @@ export class RunService {
   }
 
   /** Starts a run. `signal` is the client's leaving. All that comes of it goes to the sink and ends in exactly one terminal event. */
-  start(request: RunRequest, sink: EventSink, signal: AbortSignal): void {
+  start(request: RunRequest, client: EventSink, signal: AbortSignal): void {
+    let sink = client
     try {
       this.#refuseIfUnable()
-      this.#deps.refuse?.(request)
       const arrivedAtMs = this.#deps.clock.nowMs()
+      const ticket = this.#queues.enter(request.tenant)
+      sink = leavingSink(client, ticket)
+      const arrived = { request, sink, signal, arrivedAtMs, ticket }
       const { prompt } = request
       if (prompt.kind === 'chat' && prompt.template !== undefined) {
         const { template, messages, tools, toolPrompt, addGenerationPrompt } = prompt
         const conversation = { template, messages, tools, toolPrompt, addGenerationPrompt }
-        void this.#beginWhenRendered(conversation, { request, sink, signal, arrivedAtMs })
-      } else this.#begin({ request, sink, signal, arrivedAtMs })
+        void this.#beginWhenRendered(conversation, arrived)
+      } else this.#begin(arrived)
     } catch (thrown) {
       sink.send(errorEvent(toServingError(thrown)))
     }
@@ -146,9 +154,11 @@ export class RunService {
     }
   }
 
-  #enqueue({ request, sink, signal, arrivedAtMs }: Arrived, work: Work): void {
+  #enqueue(arrived: Arrived, work: Work): void {
+    const { request, sink, arrivedAtMs, ticket } = arrived
     try {
-      const run: Run = { request, sink, signal, ...work, arrivedAtMs, ...this.#ends(request, arrivedAtMs) }
+      ticket.addTokens(work.promptIds.length)
+      const run: Run = { ...arrived, ...work, ...this.#ends(request, arrivedAtMs) }
       if (request.adapter.kind === 'base' && grammarOf(run) === undefined) this.#queue(run, { kind: 'base' })
       else void this.#queueWhenReady(run)
     } catch (thrown) {
@@ -199,9 +209,14 @@ export class RunService {
       case 'failed':
         throw new ServingError('draining', health.reason)
       case 'overloaded':
-        throw new ServingError('overloaded', health.reason)
+        throw new ServingError('overloaded', health.reason, { retryAfterS: this.#retryAfter() })
       default:
     }
+  }
+
+  #retryAfter(): number {
+    const { waiting, queuedTokens, ...speed } = this.#deps.loop.busyness()
+    return retryAfter({ requests: waiting, tokens: queuedTokens }, { ...speed, share: 1 })
   }
 
   async #queueWhenReady(run: Run): Promise<void> {
@@ -215,8 +230,9 @@ export class RunService {
         adapter.kind === 'base'
           ? undefined
           : await inTime(this.#deps.cache.resolve(adapter), run.signal, arrivalEnd(run), this.#deps)
+      const wanting = { tenant: run.request.tenant, signal: run.signal, limit: arrivalEnd(run) }
       // From here to the queue nothing is awaited: the lease has an owner before anything else can happen.
-      const lease = identity === undefined ? undefined : this.#deps.cache.lease(identity)
+      const lease = identity === undefined ? undefined : await this.#leases.take(identity, wanting)
       this.#queue(ready, lease === undefined ? { kind: 'base' } : { kind: 'adapter', lease })
     } catch (thrown) {
       constraint?.close()
@@ -276,29 +292,4 @@ export class RunService {
     if (signal.aborted) this.#deps.loop.cancel(id)
     else signal.addEventListener('abort', () => this.#deps.loop.cancel(id), { once: true })
   }
-}
-
-interface Arrived {
-  readonly request: RunRequest
-  readonly sink: EventSink
-  readonly signal: AbortSignal
-  readonly arrivedAtMs: number
-}
-
-interface Run extends Arrived, Work {
-  readonly deadlineAtMs: number
-  readonly arrivesByMs: number
-}
-
-function arrivalEnd({ arrivesByMs, arrivedAtMs }: Run): TimeLimit {
-  return { atMs: arrivesByMs, error: adapterArriving('the adapter', arrivesByMs - arrivedAtMs) }
-}
-
-function clientOf({ tenant, weight = 1, priority = 'normal' }: RunRequest): SequenceClient {
-  return { tenant, weight, priority }
-}
-
-/** An embedding has no form to keep to. */
-function grammarOf({ request, task }: Run): Grammar | undefined {
-  return task.kind === 'generate' ? request.grammar : undefined
 }

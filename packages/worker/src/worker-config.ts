@@ -1,9 +1,9 @@
 import type { HubConfig } from '@quiver/cache/hub'
-import type { Clock, Dtype, Logger, LoraMode, Progress } from '@quiver/protocol'
-import type { RemoteConfig } from './engine/remote/remote-engine.ts'
+import { type Clock, type Dtype, type Logger, type LoraMode, limits, type Progress } from '@quiver/protocol'
 import type { ReadMemory } from './memory-pressure.ts'
 import type { ProcessRunner } from './model/process-runner.ts'
 import type { Speculation } from './step/speculation.ts'
+import type { TenantLimits } from './tenant-queues.ts'
 import type { Timers } from './timers.ts'
 import type { WorkerParts } from './worker-parts.ts'
 
@@ -12,8 +12,6 @@ export interface WorkerConfig {
   /** A built-in alias, a folder, a .gguf file or a hub id. */
   readonly model: string
   readonly dtype: Dtype
-  /** A server that computes instead of this process; absent: ONNX Runtime does, here. */
-  readonly remote?: RemoteConfig | undefined
   /** What applies adapters. */
   readonly lora: LoraMode
   /** Adapters in device memory at once, and the largest rank that a place holds. */
@@ -25,6 +23,11 @@ export interface WorkerConfig {
   readonly totalTokens: number
   /** Prompt alone; absent, or where it is more, all but one of the total. */
   readonly inputTokens?: number
+  /** Share of the running requests that is kept for tenants who are expected back, 0 … below 1; absent: none. */
+  readonly reservedShare?: number
+  /** Of one tenant: requests that wait, and prompt tokens of all its requests; absent: the built-in limits. */
+  readonly tenantWaitingRequests?: number
+  readonly tenantWaitingTokens?: number
   /** Prompt tokens computed in one step. */
   readonly chunkTokens: number
   /** Tokens guessed ahead by looking back; absent: none. */
@@ -59,6 +62,13 @@ export interface WorkerConfig {
   /** Keys and values of the beginnings of prompts, kept for those that begin alike; 0 or absent: none. */
   readonly prefixCacheBytes?: number
   readonly diskBytes: number
+}
+
+export function tenantLimits({ tenantWaitingRequests, tenantWaitingTokens }: WorkerConfig): TenantLimits {
+  return {
+    requests: tenantWaitingRequests ?? limits.tenantWaitingSequences,
+    tokens: tenantWaitingTokens ?? limits.tenantWaitingTokens,
+  }
 }
 
 /** Everything a worker takes from the outside world. */

@@ -1,7 +1,8 @@
 /** What an API key is: a random secret that its owner shows, and the entry by which the server knows it. */
 import { createHash, timingSafeEqual } from 'node:crypto'
-import { ServingError } from '@quiver/protocol'
+import { limits, priorities, ServingError } from '@quiver/protocol'
 import { z } from 'zod'
+import type { RunShare } from './run-share.ts'
 
 /** None includes another. `admin` is for those who run the server. */
 export const rights = ['generate', 'publish', 'admin'] as const
@@ -15,6 +16,8 @@ export const tenantSchema = z.string().regex(TENANT, {
   error: 'must have 1 to 64 letters, digits, ".", "_" and "-", and begin with a letter or digit',
 })
 
+const weightSchema = z.number().min(limits.tenantWeightAtLeast).max(limits.tenantWeightAtMost)
+
 export const apiKeySchema = z.object({
   /** For people, lists and logs; says nothing about the secret. */
   id: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/),
@@ -25,12 +28,16 @@ export const apiKeySchema = z.object({
   hash: z.string().regex(/^[0-9a-f]{64}$/),
   tenant: tenantSchema,
   rights: z.array(z.enum(rights)),
+  /** The tenant's share of a worker beside other tenants; absent: 1. Its keys should agree: the latest request's counts. */
+  weight: weightSchema.optional(),
+  /** The highest priority of its requests; absent: any. */
+  priority: z.enum(priorities).optional(),
   /** ISO 8601, UTC. */
   createdAt: z.iso.datetime(),
 })
 export type ApiKey = Readonly<z.infer<typeof apiKeySchema>>
 
-export interface NewKey {
+export interface NewKey extends RunShare {
   readonly tenant: string
   readonly rights: readonly Right[]
 }
@@ -38,14 +45,18 @@ export interface NewKey {
 /**
  * @param deps `drawBytes` gives unpredictable bytes, as node:crypto does
  * @returns the secret, which nothing can give a second time, and the entry to keep
- * @throws ServingError `invalid_request` when the tenant cannot be one
+ * @throws ServingError `invalid_request` when the tenant or the weight cannot be one
  */
 export function makeKey(
-  { tenant, rights: granted }: NewKey,
+  { tenant, rights: granted, weight, priority }: NewKey,
   { drawBytes, now }: { readonly drawBytes: (size: number) => Buffer; readonly now: () => Date },
 ): { readonly secret: string; readonly entry: ApiKey } {
   const checked = tenantSchema.safeParse(tenant)
   if (!checked.success) throw new ServingError('invalid_request', `the tenant ${checked.error.issues[0]?.message}`)
+  if (weight !== undefined && !weightSchema.safeParse(weight).success) {
+    const { tenantWeightAtLeast: least, tenantWeightAtMost: most } = limits
+    throw new ServingError('invalid_request', `the weight must be a number from ${least} to ${most}`)
+  }
   const secret = `quiver_${drawBytes(KEY_BYTES).toString('base64url')}`
   return {
     secret,
@@ -54,6 +65,8 @@ export function makeKey(
       hash: sha256(secret).toString('hex'),
       tenant,
       rights: [...new Set(granted)],
+      ...(weight === undefined ? {} : { weight }),
+      ...(priority === undefined ? {} : { priority }),
       createdAt: now().toISOString(),
     },
   }

@@ -6,6 +6,7 @@ import { matchedRoutes } from 'hono/route'
 import { ADMIN_KEY_ID, isAdminKey, isFromThisMachine } from './administration.ts'
 import type { ApiKey } from './api-key.ts'
 import { type Access, routeAccess } from './route-rights.ts'
+import type { RunShare } from './run-share.ts'
 
 /** Where keys are known; `Keyring` is one. */
 export interface KeySource {
@@ -17,6 +18,8 @@ export interface Caller {
   readonly tenant: string
   /** Absent when the server has no keys. */
   readonly keyId?: string
+  /** What the key says of its requests; absent: nothing. */
+  readonly share?: RunShare
   /** On the routes of administration: may change everybody's adapters, not only those of its tenant. */
   readonly isOperator?: true
 }
@@ -80,7 +83,7 @@ export function guard(deps: GuardDeps): MiddlewareHandler<GuardEnv> {
       })
       return refuse(c, new ServingError('missing_right', `This API key does not have the right '${access}'`), {})
     }
-    c.set('caller', { tenant: key.tenant, keyId: key.id })
+    c.set('caller', callerOf(key))
     return await next()
   }
 }
@@ -113,4 +116,9 @@ export function callerLog(log: Logger, caller: Caller): Logger {
   if (caller.keyId === undefined) return log
   const who = { tenant: caller.tenant, keyId: caller.keyId }
   return (level, message, context) => log(level, message, { ...context, ...who })
+}
+
+function callerOf({ tenant, id, weight, priority }: ApiKey): Caller {
+  const share = { ...(weight === undefined ? {} : { weight }), ...(priority === undefined ? {} : { priority }) }
+  return { tenant, keyId: id, share }
 }

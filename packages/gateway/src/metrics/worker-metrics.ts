@@ -92,6 +92,22 @@ function prefixRows({ prefix }: WorkerState): readonly Row[] {
   ]
 }
 
+/** The worker names only its first tenants, and calls all others together by an empty name: `other` here. */
+function tenantRows({ tenants = [] }: WorkerState): readonly Row[] {
+  const by = (of: (tenant: (typeof tenants)[number]) => number): Sample[] =>
+    tenants.map((tenant) => [of(tenant), { tenant: tenant.tenant === '' ? 'other' : tenant.tenant }])
+  return [
+    ['gauge', 'quiver_tenant_running', 'Sequences of a tenant in the batch', by(({ running }) => running)],
+    ['gauge', 'quiver_tenant_waiting', 'Sequences of a tenant that wait to be admitted', by(({ waiting }) => waiting)],
+    [
+      'counter',
+      'quiver_tenant_served_tokens_total',
+      "Virtual tokens that a tenant was served: 1 for a prompt's, 2 for an answer's",
+      by(({ servedTokens }) => servedTokens),
+    ],
+  ]
+}
+
 function tierRows({ tiers: { device, ram, disk } }: WorkerState): readonly Row[] {
   const tiers = Object.entries({ device, ram, disk })
   return [

@@ -6,6 +6,7 @@ import { Hono } from 'hono'
 import { cors } from 'hono/cors'
 import { type Caller, type CallerVariables, callerLog, guard, type KeySource } from '../auth/guard.ts'
 import { routeAccess } from '../auth/route-rights.ts'
+import { runShare } from '../auth/run-share.ts'
 import type { Catalogue } from '../catalogue/catalogue.ts'
 import type { Siblings } from '../processes/siblings.ts'
 import type { AdminDeps } from './admin/admin-deps.ts'
@@ -29,7 +30,7 @@ import { answerStartup, answerTokenize } from './tokenize.ts'
 /** `leaving`: unhealthy to whoever asks, but what comes is served. */
 export type Phase = 'starting' | 'open' | 'leaving' | 'draining'
 
-export interface AppDeps extends Omit<OpenaiDeps, 'tenant' | 'catalogue'> {
+export interface AppDeps extends Omit<OpenaiDeps, 'tenant' | 'share' | 'catalogue'> {
   readonly phase: () => Phase
   readonly catalogue: Pick<Catalogue, 'visibleTo'>
   /** Absent: no key is needed. */
@@ -80,20 +81,26 @@ export function createApp(deps: AppDeps): Hono<AppEnv> {
     // Answers without a body, such as those of health and of preflights, have none of their own.
     if (!c.res.headers.has('x-request-id')) c.res.headers.set('x-request-id', requestIdOf(deps, c.env.incoming))
   })
-  app.use(cors({ origin: '*', allowMethods: ['GET', 'POST'], allowHeaders: ['content-type', 'authorization', 'x-api-key'] }))
+  app.use(
+    cors({
+      origin: '*',
+      allowMethods: ['GET', 'POST'],
+      allowHeaders: ['content-type', 'authorization', 'x-api-key', 'x-priority'],
+    }),
+  )
   app.use(
     guard({ ...deps, refuse: (c, error, headers) => respond(c.req.path)(error, requestIdOf(deps, c.env.incoming), headers) }),
   )
   for (const [path, mode] of Object.entries(generateRoutes)) {
     app.post(path, ({ env: { incoming, outgoing }, var: { caller } }) => {
-      if (deps.phase() !== 'draining') return answerGenerate(depsFor(deps, caller), mode, { incoming, outgoing })
+      if (deps.phase() !== 'draining') return answerGenerate(depsFor(deps, caller, incoming), mode, { incoming, outgoing })
       // Only a connection from before can bring it; the next one goes elsewhere.
       return errorResponse(draining(), requestIdOf(deps, incoming), { connection: 'close' })
     })
   }
   for (const [path, answer] of Object.entries(openaiRoutes)) {
     app.post(path, ({ env: { incoming, outgoing }, var: { caller } }) => {
-      if (deps.phase() !== 'draining') return answer(depsFor(deps, caller), { incoming, outgoing })
+      if (deps.phase() !== 'draining') return answer(depsFor(deps, caller, incoming), { incoming, outgoing })
       return openaiErrorResponse(draining(), requestIdOf(deps, incoming), { connection: 'close' })
     })
   }
@@ -107,14 +114,14 @@ export function createApp(deps: AppDeps): Hono<AppEnv> {
     )
   }
   app.post('/embed', ({ env: { incoming, outgoing }, var: { caller } }) => {
-    if (deps.phase() !== 'draining') return answerEmbed(depsFor(deps, caller), { incoming, outgoing })
+    if (deps.phase() !== 'draining') return answerEmbed(depsFor(deps, caller, incoming), { incoming, outgoing })
     return errorResponse(draining(), requestIdOf(deps, incoming), { connection: 'close' })
   })
   app.post('/tokenize', ({ env: { incoming, outgoing }, var: { caller } }) =>
-    answerTokenize(depsFor(deps, caller), { incoming, outgoing }),
+    answerTokenize(depsFor(deps, caller, incoming), { incoming, outgoing }),
   )
   app.get('/startup', ({ env: { incoming, outgoing }, var: { caller } }) =>
-    answerStartup(depsFor(deps, caller), { incoming, outgoing }),
+    answerStartup(depsFor(deps, caller, incoming), { incoming, outgoing }),
   )
   addModelRoutes(app, deps)
   addAdminRoutes(app, deps)
@@ -168,9 +175,15 @@ function addModelRoutes(app: Hono<AppEnv>, deps: AppDeps): void {
 }
 
 /** What a request is answered with: the caller's tenant, what it may see, and a log that says whose request it was. */
-function depsFor(deps: AppDeps, caller: Caller): OpenaiDeps {
-  const { tenant } = caller
-  return { ...deps, tenant, catalogue: deps.catalogue.visibleTo(tenant), log: callerLog(deps.log, caller) }
+function depsFor(deps: AppDeps, caller: Caller, { headers }: IncomingMessage): OpenaiDeps {
+  const { tenant, share = {} } = caller
+  return {
+    ...deps,
+    tenant,
+    share: runShare(share, headers),
+    catalogue: deps.catalogue.visibleTo(tenant),
+    log: callerLog(deps.log, caller),
+  }
 }
 
 function requestIdOf(deps: AppDeps, { headers }: IncomingMessage): string {

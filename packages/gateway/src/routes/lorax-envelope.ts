@@ -57,9 +57,11 @@ const rows = {
  */
 export function toLoraxError(error: ServingError): LoraxError {
   const row: Row = rows[error.code]
+  // What a worker has measured is better than a guess.
+  const { retryAfterS = row.retryAfter } = error.context
   return {
     status: row.status,
-    ...(row.retryAfter === undefined ? {} : { retryAfter: row.retryAfter }),
+    ...(typeof retryAfterS === 'number' ? { retryAfter: retryAfterS } : {}),
     body: { error: row.text(error.message), error_type: row.type },
   }
 }

@@ -1,5 +1,6 @@
 import type { AdapterRef, Prompt, RunRequest, SamplingParameters } from '@quiver/protocol'
 import { anyone } from '../auth/guard.ts'
+import type { RunShare } from '../auth/run-share.ts'
 import type { CatalogueView } from '../catalogue/catalogue.ts'
 import { adapterSource, isAdapterNamed, namedRef, registeredRef } from './adapter-source.ts'
 import { stopSequences } from './generate-checks.ts'
@@ -16,6 +17,8 @@ export interface RunContext {
   readonly deadlineMs: number
   /** For whom the run is. */
   readonly tenant: string
+  /** Beside other tenants, and among its own; absent: as everybody's. */
+  readonly share?: RunShare | undefined
   /** Which of its users, where the request says so; decides who gets a canary. */
   readonly user?: string | undefined
   /** What that tenant may use. */
@@ -35,6 +38,7 @@ export function toRunRequest(body: GenerateBody, context: RunContext, prompt: Pr
   return {
     requestId: context.requestId,
     tenant: context.tenant,
+    ...context.share,
     adapter,
     ...given('base', context.base),
     prompt: prompt.kind === 'chat' && template !== undefined ? { ...prompt, template } : prompt,

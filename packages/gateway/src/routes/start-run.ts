@@ -1,5 +1,6 @@
 /** From a request whose types are right to a run at a worker. */
 import type { Logger, RunEvent, RunRequest, WorkerInfo } from '@quiver/protocol'
+import type { RunShare } from '../auth/run-share.ts'
 import type { CatalogueView } from '../catalogue/catalogue.ts'
 import type { ClientLimits } from '../client-limits.ts'
 import type { TimerClock } from '../clock.ts'
@@ -18,6 +19,7 @@ export interface GenerateDeps {
   readonly workers: WorkerSource
   /** For whom the request is answered. */
   readonly tenant: string
+  readonly share?: RunShare
   /** What that tenant may use. */
   readonly catalogue: CatalogueView
   readonly permits: Permits
@@ -78,6 +80,7 @@ export function startRun(deps: GenerateDeps, generation: Generation, form: keyof
       drawSeed: deps.drawSeed,
       deadlineMs: exchange.remainingMs(),
       tenant: deps.tenant,
+      share: deps.share,
       catalogue: deps.catalogue,
       base: info.model.id,
     })

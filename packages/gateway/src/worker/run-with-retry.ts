@@ -53,6 +53,6 @@ const seenByClients: Partial<Record<ErrorCode, ErrorCode>> = {
   conflict: 'adapter_unavailable',
 }
 
-function runError({ code, message }: { code: ErrorCode; message: string }): ServingError {
-  return new ServingError(seenByClients[code] ?? code, message)
+function runError({ code, message, retryAfterS }: Extract<RunEvent, { type: 'error' }>): ServingError {
+  return new ServingError(seenByClients[code] ?? code, message, retryAfterS === undefined ? {} : { retryAfterS })
 }

@@ -129,7 +129,7 @@ function inTenant({ flows }: TenantService, waiting: readonly WaitingView[], con
 /** What is still to be charged for the prompt. One that cannot run yet costs those behind it nothing. */
 function costOf(unit: Unit): number {
   if ('computed' in unit) return unit.promptLength - unit.computed
-  return unit.adapter.kind === 'adapter' && unit.adapter.state === 'arriving' ? 0 : unit.tokens.length
+  return unit.adapter.kind === 'adapter' && unit.adapter.state === 'arriving' ? 0 : unit.tokens.length - (unit.cached ?? 0)
 }
 
 function turnOf(level: number, turnTokens: number): number {

@@ -28,13 +28,20 @@ export interface Charge {
   readonly tokens: number
 }
 
-/** A tenant's totals, for who watches. Virtual tokens: 1 for a prompt's, 2 for an answer's. */
+export interface Sharing {
+  /** How many of a tenant's sequences run. */
+  readonly running: number
+  /** Which share of the service it has while all who wait now go on waiting, 0 … 1. */
+  readonly share: number
+}
+
+/** A tenant's totals, for who watches. */
 export interface TenantTotals {
+  /** The empty one stands for all that have no name here. */
   readonly tenant: string
   readonly waiting: number
   readonly running: number
-  readonly weight: number
-  readonly level: number
+  /** Virtual tokens since the start. */
   readonly servedTokens: number
 }
 
@@ -48,6 +55,8 @@ export function flowOf(adapter: { readonly kind: 'base' } | { readonly kind: 'ad
 
 export class ServiceLedger {
   readonly #flows = new Map<string, VirtualCounters>()
+  /** Virtual tokens, of tenants that have a name in the totals. */
+  readonly #served = new Map<string, number>()
   readonly #tenants = new VirtualCounters(limits.countedTenants, (tenant) => this.#flows.delete(tenant))
 
   /** A sequence begins to wait. */
@@ -78,6 +87,8 @@ export class ServiceLedger {
 
   charge(charges: readonly Charge[], nowMs: number): void {
     for (const { tenant, flow, tokens } of charges) {
+      const name = this.#nameOf(tenant)
+      this.#served.set(name, (this.#served.get(name) ?? 0) + tokens)
       this.#tenants.charge(tenant, tokens, nowMs)
       this.#flowsOf(tenant).charge(flow, tokens, nowMs)
     }
@@ -98,16 +109,31 @@ export class ServiceLedger {
     return this.#tenants.get(tenant)
   }
 
-  /** Whoever was seen last first. */
+  sharing(tenant: string): Sharing {
+    const { running = 0, weight = 1 } = this.#tenants.get(tenant) ?? {}
+    let all = weight
+    for (const [other, counter] of this.#tenants.backlogged()) if (other !== tenant) all += counter.weight
+    return { running, share: weight / all }
+  }
+
+  /** The first tenants by name, all further ones together. */
   totals(): TenantTotals[] {
-    return Array.from(this.#tenants.all(), ([tenant, { waiting, running, weight, level, served }]) => ({
-      tenant,
-      waiting,
-      running,
-      weight,
-      level,
-      servedTokens: served,
-    })).toReversed()
+    const totals = new Map(
+      Array.from(this.#served, ([tenant, servedTokens]) => [tenant, { tenant, waiting: 0, running: 0, servedTokens }]),
+    )
+    for (const [tenant, { waiting, running }] of this.#tenants.all()) {
+      if (waiting + running === 0) continue
+      const name = this.#nameOf(tenant)
+      const total = totals.get(name) ?? { tenant: name, waiting: 0, running: 0, servedTokens: 0 }
+      total.waiting += waiting
+      total.running += running
+      totals.set(name, total)
+    }
+    return [...totals.values()]
+  }
+
+  #nameOf(tenant: string): string {
+    return this.#served.has(tenant) || this.#served.size < limits.namedTenants ? tenant : ''
   }
 
   #flowsOf(tenant: string): VirtualCounters {

@@ -11,10 +11,11 @@ const ANSWER_TOKENS = 2
  * it, which is computed as a prompt is. What was copied from the prefix cache has no rows and costs nothing.
  */
 export function chargesOf(work: readonly SequenceRows[], sequences: readonly (RunningView | WaitingView)[]): Charge[] {
-  const clients = new Map<SequenceId, RunningView | WaitingView>(sequences.map((one) => [one.sequence, one]))
+  const owners = new Map<SequenceId, RunningView | WaitingView | undefined>(work.map(({ sequence }) => [sequence, undefined]))
+  for (const one of sequences) if (owners.has(one.sequence)) owners.set(one.sequence, one)
   const charges = new Map<string, { tenant: string; flow: string; tokens: number }>()
   for (const { sequence, phase, rowCount } of work) {
-    const owner = clients.get(sequence)
+    const owner = owners.get(sequence)
     if (owner === undefined) continue
     const { tenant } = owner.client
     const flow = flowOf(owner.adapter)

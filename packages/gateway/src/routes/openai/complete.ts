@@ -67,6 +67,7 @@ export async function answerOpenai(
       clientLimits: deps.clientLimits,
       deadlineMs: exchange.remainingMs(),
       tenant: deps.tenant,
+      share: deps.share,
       catalogue: deps.catalogue,
       base: info.model.id,
     })

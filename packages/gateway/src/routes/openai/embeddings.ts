@@ -64,7 +64,7 @@ export async function answerEmbeddings(
 }
 
 function toEmbeddingRuns(request: EmbeddingsRequest, info: WorkerInfo, deps: OpenaiDeps, exchange: Exchange): RunRequest[] {
-  const { catalogue, clientLimits, drawSeed, tenant } = deps
+  const { catalogue, clientLimits, drawSeed, share, tenant } = deps
   const isInCatalogue = adapterSource(request.parameters) === 'store'
   const parameters = { ...request.parameters, adapter_id: adapterIdOf(request.model, { info, catalogue, isInCatalogue }) }
   const body = { inputs: '', parameters, stream: false }
@@ -73,6 +73,7 @@ function toEmbeddingRuns(request: EmbeddingsRequest, info: WorkerInfo, deps: Ope
   const context = {
     requestId,
     tenant,
+    share,
     catalogue,
     drawSeed,
     base: info.model.id,
