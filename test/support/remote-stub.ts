@@ -104,6 +104,8 @@ export class RemoteStub {
   loadRefusal: string | undefined
   /** Awaited by each load. */
   duringLoad: () => Promise<void> = async () => {}
+  /** Awaited before the list of models is made. */
+  beforeList: () => Promise<void> = async () => {}
   readonly #options: RemoteStubOptions
   readonly #server: Server
 
@@ -141,7 +143,10 @@ export class RemoteStub {
     const body = await bodyOf(request)
     const route = `${request.method} ${request.url}`
     const { kind, tokenize } = this.#options
-    if (route === 'GET /v1/models') return json(response, 200, this.#models())
+    if (route === 'GET /v1/models') {
+      await this.beforeList()
+      return json(response, 200, this.#models())
+    }
     if (route === 'POST /tokenize' && tokenize !== undefined) {
       return json(response, 200, { tokens: tokenize(z.object({ prompt: z.string() }).parse(body).prompt) })
     }

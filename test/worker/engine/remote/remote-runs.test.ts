@@ -157,6 +157,18 @@ describe.each(kinds)('runs on $title', ({ title, ...options }) => {
     expect(stub.loads).toEqual([remoteName('a'), remoteName('a')])
   })
 
+  it('sends a text again that was refused before somebody else had the adapter loaded again', async () => {
+    const { run, stub, until } = bound(await harness(options))
+    await run({ on: 'a' }).end
+    stub.forget()
+    let asked = 0
+    // Whoever asks second hears only of the state after the load.
+    stub.beforeList = () => (++asked === 2 ? until(() => stub.loads.length === 2, 'it is loaded again') : Promise.resolve())
+    const again = [run({ on: 'a' }), run({ on: 'a' })]
+    for (const { end } of again) expect(await end).toMatchObject({ type: 'done' })
+    expect(stub.loads).toHaveLength(2)
+  })
+
   it('does not try again what the server refuses although it has the adapter', async () => {
     const { run, stub } = bound(await harness(options))
     await run({ on: 'a' }).end

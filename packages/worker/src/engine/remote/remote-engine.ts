@@ -114,7 +114,7 @@ class RemoteEngine implements StreamingEngine {
       yield* this.#server.generate({ ...text, adapter: undefined }, signal)
       return
     }
-    const adapter = this.#slots.nameIn(slot)
+    const { name: adapter, reloads } = this.#slots.occupant(slot)
     let hasBegun = false
     try {
       for await (const part of this.#server.generate({ ...text, adapter }, signal)) {
@@ -123,8 +123,10 @@ class RemoteEngine implements StreamingEngine {
       }
     } catch (thrown) {
       // A server that was restarted has forgotten its adapters, and says so in words of its own: its list is asked instead.
-      if (hasBegun || signal.aborted || !(await this.#hasForgotten(adapter))) throw thrown
-      await this.#slots.reload(slot)
+      if (hasBegun || signal.aborted) throw thrown
+      const isBack = () => this.#slots.occupant(slot).reloads !== reloads
+      if (!isBack() && (await this.#hasForgotten(adapter)) && !signal.aborted) await this.#slots.reload(slot, reloads)
+      if (signal.aborted || !isBack()) throw thrown
       yield* this.#server.generate({ ...text, adapter }, signal)
     }
   }

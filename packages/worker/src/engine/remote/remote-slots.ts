@@ -17,6 +17,8 @@ export interface RemoteSlotsConfig {
 
 interface Occupant {
   readonly name: string
+  /** How often it was loaded again. */
+  reloads: number
   /** One reload serves everybody who found it forgotten. */
   reload?: Promise<void>
 }
@@ -67,7 +69,7 @@ export class RemoteSlots implements DeviceMemory {
     this.#doubtful.add(name)
     await this.#server.load(name, this.#pathOf(name))
     this.#doubtful.delete(name)
-    this.#occupants[slot] = { name }
+    this.#occupants[slot] = { name, reloads: 0 }
   }
 
   /** After a load that failed. The name stays in doubt until it is wanted again; nobody can ask for it before. */
@@ -75,22 +77,36 @@ export class RemoteSlots implements DeviceMemory {
     this.#occupants[slot] = undefined
   }
 
-  /** How requests name the adapter in a slot. */
-  nameIn(slot: SlotIndex): string {
-    const occupant = this.#occupants[slot]
-    assert(occupant !== undefined, `slot ${slot} is used without an adapter in it`)
-    return occupant.name
+  /** How requests name the adapter in a slot, and how often it was loaded again. */
+  occupant(slot: SlotIndex): { readonly name: string; readonly reloads: number } {
+    const { name, reloads } = this.#at(slot)
+    return { name, reloads }
   }
 
-  /** Loads a slot's adapter again, after the server has lost it. */
-  async reload(slot: SlotIndex): Promise<void> {
+  /**
+   * Loads a slot's adapter again, after the server has lost it.
+   * @param reloads how often that had been done when it was asked for in vain; somebody else may have been faster
+   */
+  async reload(slot: SlotIndex, reloads: number): Promise<void> {
+    const occupant = this.#at(slot)
+    if (occupant.reloads !== reloads) return
+    occupant.reload ??= this.#loadAgain(occupant)
+    await occupant.reload
+  }
+
+  async #loadAgain(occupant: Occupant): Promise<void> {
+    try {
+      await this.#server.load(occupant.name, this.#pathOf(occupant.name))
+      occupant.reloads += 1
+    } finally {
+      delete occupant.reload
+    }
+  }
+
+  #at(slot: SlotIndex): Occupant {
     const occupant = this.#occupants[slot]
     assert(occupant !== undefined, `slot ${slot} is used without an adapter in it`)
-    const { name } = occupant
-    occupant.reload ??= this.#server.load(name, this.#pathOf(name)).finally(() => {
-      delete occupant.reload
-    })
-    await occupant.reload
+    return occupant
   }
 
   /** The server is left as it was found. */
