@@ -8,9 +8,11 @@
 #include "../operator/attention_op.h"
 #include "../operator/library.h"
 #include "../operator/lora_op.h"
+#include "../operator/product_op.h"
 #include "attention_plan.h"
 #include "cpu_features.h"
 #include "plan.h"
+#include "product_plan.h"
 #include "session_threads.h"
 
 namespace quiver {
@@ -18,20 +20,25 @@ namespace {
 
 // For tests and for comparing: another instruction set than the newest.
 constexpr const char *kInstructionSetVariable = "QUIVER_LORA_ISA";
+// The same for products, which know more of them.
+constexpr const char *kProductSetVariable = "QUIVER_PRODUCT_ISA";
 
 // What all nodes compute with; chosen when the first session is made.
 struct HostState {
   const host::HostKernels *kernels;
+  const host::ProductKernels *product;
   int threads;
 };
 
 const char *Prepare(void **state) {
   const host::HostKernels *kernels = host::ChooseKernels(std::getenv(kInstructionSetVariable));
   if (kernels == nullptr) return "QUIVER_LORA_ISA names an instruction set that this processor does not have";
+  const host::ProductKernels *product = host::ChooseProduct(std::getenv(kProductSetVariable));
+  if (product == nullptr) return "QUIVER_PRODUCT_ISA names an instruction set that this processor does not have";
   HostState *made = static_cast<HostState *>(std::malloc(sizeof(HostState)));
   if (made == nullptr) return "Quiver's operators: out of memory";
   const unsigned threads = std::thread::hardware_concurrency();
-  *made = {kernels, threads == 0 ? 1 : static_cast<int>(threads)};
+  *made = {kernels, product, threads == 0 ? 1 : static_cast<int>(threads)};
   *state = made;
   return nullptr;
 }
@@ -50,6 +57,12 @@ const char *AttendOnHost(const AttentionCall &call, const ort::Api &api, ort::Ke
   return host::RunAttention(call, host.kernels->attention, host.threads, threads);
 }
 
+const char *MultiplyOnHost(const ProductCall &call, const ort::Api &api, ort::KernelContext *context, void *state) {
+  const HostState &host = *static_cast<const HostState *>(state);
+  SessionThreads threads(api, context);
+  return host::RunProduct(call, *host.product, host.threads, threads);
+}
+
 // Calls in which the runtime did not compute in place.
 std::atomic<int64_t> copied_calls{0};
 
@@ -62,6 +75,7 @@ const char *Copy(void *to, const void *from, size_t bytes, const LoraContext &) 
 constexpr LoraBackend kHost = {"CPUExecutionProvider", Element::kF32, {true, true, true}, true, Prepare, Dispose,
                                RunOnHost, Copy};
 constexpr AttentionBackend kHostAttention = {"CPUExecutionProvider", Prepare, Dispose, AttendOnHost};
+constexpr ProductBackend kHostProduct = {"CPUExecutionProvider", Prepare, Dispose, MultiplyOnHost};
 
 }  // namespace
 }  // namespace quiver
@@ -75,6 +89,12 @@ QUIVER_EXPORT const char *QuiverOpsName() {
   return name;
 }
 
+// What computes products with 8-bit weights, e.g. "amx"; "none" where QUIVER_PRODUCT_ISA names what this processor does not have.
+QUIVER_EXPORT const char *QuiverOpsProductSet() {
+  const quiver::host::ProductKernels *kernels = quiver::host::ChooseProduct(std::getenv(quiver::kProductSetVariable));
+  return kernels == nullptr ? "none" : kernels->name;
+}
+
 // How many calls so far had to copy y first, which a graph with known shapes never needs; for tests.
 QUIVER_EXPORT int64_t QuiverOpsCopiedCalls() { return quiver::copied_calls.load(std::memory_order_relaxed); }
 
@@ -82,6 +102,7 @@ QUIVER_EXPORT quiver::ort::Status *QUIVER_ORT_CALL RegisterCustomOps(quiver::ort
                                                                      const quiver::ort::ApiBase *base) {
   static const quiver::LoraOperator lora = quiver::MakeLoraOperator(quiver::kHost, *base);
   static const quiver::AttentionOperator attention = quiver::MakeAttentionOperator(quiver::kHostAttention);
-  static const quiver::ort::CustomOp *const operators[] = {&lora.callbacks, &attention.callbacks};
+  static const quiver::ProductOperator product = quiver::MakeProductOperator(quiver::kHostProduct);
+  static const quiver::ort::CustomOp *const operators[] = {&lora.callbacks, &attention.callbacks, &product.callbacks};
   return quiver::RegisterOperators(options, base, operators, std::size(operators));
 }

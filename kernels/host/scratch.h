@@ -32,6 +32,8 @@ struct ThreadScratch {
   Scratch cut_tasks;
   // What a task of attention computes in, on whichever thread it is.
   Scratch attend;
+  // Rows as integers (product.h).
+  Scratch quantized;
 };
 
 inline ThreadScratch &ScratchOfThread() {

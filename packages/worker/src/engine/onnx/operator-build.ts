@@ -15,12 +15,18 @@ const compilers = ['g++', 'clang++', 'c++'] as const
 /** Folders of `kernels/` that the host build consists of. */
 const folders = ['operator', 'host'] as const
 const commonFlags = ['-std=c++17', '-O3', '-fPIC', '-fvisibility=hidden', '-fno-exceptions', '-fno-rtti'] as const
+const vnniFlags = ['-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mavx512vnni', '-mavx2', '-mfma'] as const
 /** Files of one instruction set, by processor architecture. Whether it is there is asked when the library is used. */
 const fileFlags: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>> = {
   x64: {
     'avx512.cc': ['-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mavx2', '-mfma', '-mf16c'],
     'avx2.cc': ['-mavx2', '-mfma', '-mf16c'],
+    'product_amx.cc': [...vnniFlags, '-mamx-tile', '-mamx-int8'],
+    'product_avx512.cc': vnniFlags,
+    'product_avx2.cc': ['-mavx2', '-mfma'],
+    'product_avxvnni.cc': ['-mavx2', '-mfma', '-mavxvnni'],
   },
+  arm64: { 'product_neondot.cc': ['-march=armv8.2-a+dotprod'] },
 }
 export const libraryName = 'libquiver_ops.so'
 
