@@ -28,11 +28,11 @@ test('a run that fails while its reader takes its time fails for that reader alo
   })
   const lost = Promise.withResolvers<never>()
   async function* run(): RunEvents {
-    yield { type: 'accepted', promptTokens: 1, queuePosition: 0 }
+    yield [{ type: 'accepted', promptTokens: 1, queuePosition: 0 }]
     await lost.promise
   }
   const merged = mergeRuns([run()], exchange)
-  expect((await merged.next()).value).toMatchObject({ index: 0, event: { type: 'accepted' } })
+  expect((await merged.next()).value).toMatchObject({ index: 0, events: [{ type: 'accepted' }] })
   lost.reject(new ServingError('worker_lost', 'the worker was lost'))
   await nextTurn()
   await nextTurn()

@@ -9,9 +9,10 @@ import { GatewayMetrics } from './metrics/gateway-metrics.ts'
 import { Permits } from './permits.ts'
 import type { Siblings } from './processes/siblings.ts'
 import type { AdminDeps } from './routes/admin/admin-deps.ts'
-import { createApp, type Phase } from './routes/app.ts'
+import { type AppDeps, createApp, type Phase } from './routes/app.ts'
 import { answerBrokenRequests } from './routes/broken-request.ts'
 import { errorResponse, logFailure } from './routes/error-response.ts'
+import { answersDirectly } from './routes/generation-routes.ts'
 import type { GenerateTimes } from './routes/start-run.ts'
 import type { WorkerSource } from './worker/worker-source.ts'
 
@@ -82,7 +83,7 @@ export function createGateway(config: GatewayConfig, deps: GatewayDeps): Gateway
   const permits = new Permits(clientLimits.concurrentRequests)
   const shutdown = new AbortController()
   let phase: Phase = 'starting'
-  const app = createApp({
+  const appDeps: AppDeps = {
     ...deps,
     permits,
     clientLimits,
@@ -96,9 +97,10 @@ export function createGateway(config: GatewayConfig, deps: GatewayDeps): Gateway
       slowReaderMs: limits.slowReaderMs,
       ...config.times,
     },
-  })
+  }
   const { headersMs, requestMs, checkMs } = config.readTimes ?? readTimes
-  const answer = getRequestListener(app.fetch, { errorHandler: (thrown) => answerUnroutable(deps, thrown) })
+  const answer = getRequestListener(createApp(appDeps).fetch, { errorHandler: (thrown) => answerUnroutable(deps, thrown) })
+  const answerDirectly = answersDirectly(appDeps)
   const server = createServer(
     {
       headersTimeout: headersMs,
@@ -109,7 +111,7 @@ export function createGateway(config: GatewayConfig, deps: GatewayDeps): Gateway
     (incoming, outgoing) => {
       // The client's next request goes elsewhere.
       if (phase === 'leaving') outgoing.shouldKeepAlive = false
-      return answer(incoming, outgoing)
+      if (!answerDirectly(incoming, outgoing)) void answer(incoming, outgoing)
     },
   )
   answerBrokenRequests(server, deps)

@@ -80,10 +80,10 @@ async function run(parts: Partial<RunRequest> = {}): Promise<{ placed: Placed[];
   const placed: Placed[] = []
   let text = ''
   const request = (attempt: number) => runRequest({ requestId: `r.${attempt}`, ...parts })
-  for await (const event of runWithRetry(pool, request, signal(), (where) =>
+  for await (const events of runWithRetry(pool, request, signal(), (where) =>
     placed.push({ workerId: where.workerId, kind: where.kind }),
   )) {
-    if (event.type === 'done') text = event.generatedText
+    for (const event of events) if (event.type === 'done') text = event.generatedText
   }
   return { placed, text }
 }

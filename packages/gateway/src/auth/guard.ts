@@ -1,10 +1,11 @@
 /** Stands before every route: nothing is done, and no body read, for a request that may not be made. */
+import type { IncomingHttpHeaders } from 'node:http'
 import type { HttpBindings } from '@hono/node-server'
 import { type Logger, ServingError } from '@quiver/protocol'
 import type { Context, MiddlewareHandler } from 'hono'
 import { matchedRoutes } from 'hono/route'
 import { ADMIN_KEY_ID, isAdminKey, isFromThisMachine } from './administration.ts'
-import type { ApiKey } from './api-key.ts'
+import type { ApiKey, Right } from './api-key.ts'
 import { type Access, routeAccess } from './route-rights.ts'
 import type { RunShare } from './run-share.ts'
 
@@ -98,10 +99,25 @@ function accessOf(c: Context<GuardEnv>): Access | undefined {
   return route === undefined ? undefined : routeAccess.get(`${route.method} ${route.path}`)
 }
 
-/** `Authorization: Bearer …`, or else `x-api-key`. */
+/** Who shows a key that is in force and has this right; undefined: the request is not to be answered, or not without asking further. */
+export function callerWith(keys: KeySource, headers: IncomingHttpHeaders, right: Right): Caller | undefined {
+  const { authorization, 'x-api-key': apiKey } = headers
+  const key = keys.identify(keyOf(authorization, typeof apiKey === 'string' ? apiKey : undefined) ?? '')
+  return key?.rights.includes(right) ? callerOf(key) : undefined
+}
+
+function callerOf({ tenant, id, weight, priority }: ApiKey): Caller {
+  const share = { ...(weight === undefined ? {} : { weight }), ...(priority === undefined ? {} : { priority }) }
+  return { tenant, keyId: id, share }
+}
+
 function shownKey(headers: Headers): string | undefined {
-  const bearer = /^bearer +(\S+)$/i.exec(headers.get('authorization') ?? '')?.[1]
-  return bearer ?? headers.get('x-api-key') ?? undefined
+  return keyOf(headers.get('authorization') ?? undefined, headers.get('x-api-key') ?? undefined)
+}
+
+/** `Authorization: Bearer …`, or else `x-api-key`. */
+function keyOf(authorization = '', apiKey: string | undefined): string | undefined {
+  return /^bearer +(\S+)$/i.exec(authorization)?.[1] ?? apiKey
 }
 
 function unauthenticated(): ServingError {
@@ -116,9 +132,4 @@ export function callerLog(log: Logger, caller: Caller): Logger {
   if (caller.keyId === undefined) return log
   const who = { tenant: caller.tenant, keyId: caller.keyId }
   return (level, message, context) => log(level, message, { ...context, ...who })
-}
-
-function callerOf({ tenant, id, weight, priority }: ApiKey): Caller {
-  const share = { ...(weight === undefined ? {} : { weight }), ...(priority === undefined ? {} : { priority }) }
-  return { tenant, keyId: id, share }
 }

@@ -108,17 +108,18 @@ export class GatewayMetrics {
   }
 
   /** The same events, counted when they end. */
-  async *measured(events: AsyncGenerator<SuccessEvent>, request: RunRequest): AsyncGenerator<SuccessEvent> {
+  async *measured(run: AsyncGenerator<readonly SuccessEvent[]>, request: RunRequest): AsyncGenerator<readonly SuccessEvent[]> {
     const label = this.#adapters.of(request.adapter)
     let outcome = 'left'
     try {
-      for await (const event of events) {
-        if (event.type === 'done') {
+      for await (const events of run) {
+        const last = events.at(-1)
+        if (last?.type === 'done') {
           outcome = 'success'
-          this.#observe(event, request)
-          this.#tokens.inc({ ...label }, event.generatedTokens)
+          this.#observe(last, request)
+          this.#tokens.inc({ ...label }, last.generatedTokens)
         }
-        yield event
+        yield events
       }
     } catch (error) {
       outcome = toServingError(error).code === 'client_closed' ? 'left' : 'failure'

@@ -4,9 +4,8 @@ import type { HttpBindings } from '@hono/node-server'
 import { ServingError, toServingError } from '@quiver/protocol'
 import { Hono } from 'hono'
 import { cors } from 'hono/cors'
-import { type Caller, type CallerVariables, callerLog, guard, type KeySource } from '../auth/guard.ts'
+import { type Caller, type CallerVariables, guard, type KeySource } from '../auth/guard.ts'
 import { routeAccess } from '../auth/route-rights.ts'
-import { runShare } from '../auth/run-share.ts'
 import type { Catalogue } from '../catalogue/catalogue.ts'
 import type { Siblings } from '../processes/siblings.ts'
 import type { AdminDeps } from './admin/admin-deps.ts'
@@ -16,10 +15,10 @@ import { addEngineRoutes } from './admin/engine-routes.ts'
 import { answerEmbed } from './embed.ts'
 import { errorResponse, logFailure } from './error-response.ts'
 import { readRequestId } from './exchange.ts'
-import { answerGenerate, type GenerateMode } from './generate.ts'
+import { answerGeneration, depsFor, draining, generationPaths } from './generation-routes.ts'
 import { jsonBody } from './json-answer.ts'
 import { answerMetrics, answerSiblings } from './metrics.ts'
-import { answerOpenai, type OpenaiDeps } from './openai/complete.ts'
+import type { OpenaiDeps } from './openai/complete.ts'
 import { answerEmbeddings } from './openai/embeddings.ts'
 import { describeModel, listModels } from './openai/models.ts'
 import { openaiErrorResponse } from './openai/respond.ts'
@@ -51,17 +50,6 @@ interface AppEnv {
 /** How long a worker may take to say that it is well. */
 const HEALTH_PATIENCE_MS = 2000
 
-const generateRoutes: Readonly<Record<string, GenerateMode>> = {
-  '/': 'compat',
-  '/invocations': 'compat',
-  '/generate': 'whole',
-  '/generate_stream': 'stream',
-}
-const openaiRoutes: Readonly<Record<string, typeof answerEmbeddings>> = {
-  '/v1/completions': (deps, node) => answerOpenai(deps, 'completion', node),
-  '/v1/chat/completions': (deps, node) => answerOpenai(deps, 'chat', node),
-  '/v1/embeddings': answerEmbeddings,
-}
 const classifyRoutes = ['/classify', '/classify_batch'] as const
 const healthRoutes = ['/', '/health', '/ping'] as const
 
@@ -91,19 +79,16 @@ export function createApp(deps: AppDeps): Hono<AppEnv> {
   app.use(
     guard({ ...deps, refuse: (c, error, headers) => respond(c.req.path)(error, requestIdOf(deps, c.env.incoming), headers) }),
   )
-  for (const [path, mode] of Object.entries(generateRoutes)) {
-    app.post(path, ({ env: { incoming, outgoing }, var: { caller } }) => {
-      if (deps.phase() !== 'draining') return answerGenerate(depsFor(deps, caller, incoming), mode, { incoming, outgoing })
-      // Only a connection from before can bring it; the next one goes elsewhere.
-      return errorResponse(draining(), requestIdOf(deps, incoming), { connection: 'close' })
+  for (const path of generationPaths) {
+    app.post(path, async ({ env: { incoming, outgoing }, var: { caller } }) => {
+      await answerGeneration(deps, path, caller, { incoming, outgoing })
+      return new Response(null, { headers: { 'x-hono-already-sent': 'true' } })
     })
   }
-  for (const [path, answer] of Object.entries(openaiRoutes)) {
-    app.post(path, ({ env: { incoming, outgoing }, var: { caller } }) => {
-      if (deps.phase() !== 'draining') return answer(depsFor(deps, caller, incoming), { incoming, outgoing })
-      return openaiErrorResponse(draining(), requestIdOf(deps, incoming), { connection: 'close' })
-    })
-  }
+  app.post('/v1/embeddings', ({ env: { incoming, outgoing }, var: { caller } }) => {
+    if (deps.phase() !== 'draining') return answerEmbeddings(depsFor(deps, caller, incoming), { incoming, outgoing })
+    return openaiErrorResponse(draining(), requestIdOf(deps, incoming), { connection: 'close' })
+  })
   for (const path of classifyRoutes) {
     // LoRAX's answer for what its model cannot do. No body is needed to say so.
     app.post(path, ({ env: { incoming } }) =>
@@ -175,17 +160,6 @@ function addModelRoutes(app: Hono<AppEnv>, deps: AppDeps): void {
 }
 
 /** What a request is answered with: the caller's tenant, what it may see, and a log that says whose request it was. */
-function depsFor(deps: AppDeps, caller: Caller, { headers }: IncomingMessage): OpenaiDeps {
-  const { tenant, share = {} } = caller
-  return {
-    ...deps,
-    tenant,
-    share: runShare(share, headers),
-    catalogue: deps.catalogue.visibleTo(tenant),
-    log: callerLog(deps.log, caller),
-  }
-}
-
 function requestIdOf(deps: AppDeps, { headers }: IncomingMessage): string {
   return readRequestId(headers['x-request-id']) ?? deps.newId()
 }
@@ -193,10 +167,6 @@ function requestIdOf(deps: AppDeps, { headers }: IncomingMessage): string {
 function respond(path: string): typeof errorResponse {
   if (path === '/admin' || path.startsWith('/admin/')) return adminErrorResponse
   return path.startsWith('/v1/') ? openaiErrorResponse : errorResponse
-}
-
-function draining(): ServingError {
-  return new ServingError('draining', 'The server is being stopped')
 }
 
 /** Says yes only when a generation would be served now. */

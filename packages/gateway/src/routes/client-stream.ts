@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http'
 import { limits, ServingError } from '@quiver/protocol'
-import { eventStream } from './event-stream.ts'
+import { writeEvents } from './event-stream.ts'
 import type { Exchange } from './exchange.ts'
 import type { GenerateDeps } from './start-run.ts'
 
@@ -11,22 +11,37 @@ export const streamHeaders = {
   'x-accel-buffering': 'no',
 } as const
 
-/** An event stream tied to its connection: a slow client is cut off, and one that leaves ends its exchange. */
+/**
+ * An event stream tied to its connection: a slow client is cut off, and one that leaves ends its exchange.
+ * @param frames as `writeEvents` takes them; read from now on, since what the headers say may depend on it
+ * @returns writes it
+ */
 export function clientStream(
-  events: AsyncGenerator<object | string>,
+  frames: AsyncGenerator<string>,
   { clock, times }: Pick<GenerateDeps, 'clock' | 'times'>,
   exchange: Exchange,
-  outgoing: ServerResponse,
-): ReadableStream<Uint8Array> {
-  const closed = Promise.withResolvers<void>()
-  outgoing.once('close', closed.resolve)
-  return eventStream(events, {
-    clock,
-    keepAliveMs: times.keepAliveMs,
-    slowReaderMs: times.slowReaderMs,
-    bufferBytes: limits.streamBufferBytes,
-    onSlowReader: () => outgoing.destroy(),
-    onGone: () => exchange.abort(new ServingError('client_closed', 'the client closed the connection')),
-    whenTaken: closed.promise,
-  })
+): (outgoing: ServerResponse) => void {
+  const first = frames.next()
+  return (outgoing) =>
+    void writeEvents(prepend(first, frames), outgoing, {
+      clock,
+      keepAliveMs: times.keepAliveMs,
+      slowReaderMs: times.slowReaderMs,
+      bufferBytes: limits.streamBufferBytes,
+      onGone: () => exchange.abort(new ServingError('client_closed', 'the client closed the connection')),
+    })
+}
+
+/** `items` with its first one, which was taken already. */
+export async function* prepend<T>(first: Promise<IteratorResult<T>>, items: AsyncGenerator<T>): AsyncGenerator<T> {
+  try {
+    for (let next = await first; next.done !== true; next = await items.next()) yield next.value
+  } finally {
+    await items.return(undefined)
+  }
+}
+
+/** One event of it. */
+export function frameOf(data: string): string {
+  return `data:${data}\n\n`
 }

@@ -4,7 +4,7 @@ import { limits, ServingError, type TokenEvent, toServingError } from '@quiver/p
 import { within } from '../clock.ts'
 import type { RequestMeter } from '../metrics/gateway-metrics.ts'
 import { withBearerToken } from './adapter-source.ts'
-import { clientStream, streamHeaders } from './client-stream.ts'
+import { clientStream, frameOf, streamHeaders } from './client-stream.ts'
 import { errorResponse, logFailure } from './error-response.ts'
 import { openExchange } from './exchange.ts'
 import { type GenerateBody, parseGenerateBody } from './generate-schema.ts'
@@ -13,7 +13,8 @@ import { jsonBody } from './json-answer.ts'
 import { readJsonBody } from './json-body.ts'
 import { commonHeaders, timingHeaders, toLoraxAnswer, toLoraxEvent } from './lorax-answer.ts'
 import { toLoraxError } from './lorax-envelope.ts'
-import { beginRun, byLikelihood, collectRuns } from './run-fan-out.ts'
+import type { PlainAnswer } from './plain-answer.ts'
+import { beginRun, byLikelihood, type CollectedRun, collectRuns } from './run-fan-out.ts'
 import { withFreshSeed } from './run-request.ts'
 import { exactSeed } from './seed-text.ts'
 import { type GenerateDeps, type Generation, type Run, startRun } from './start-run.ts'
@@ -34,7 +35,11 @@ interface NodeExchange {
 const DIGEST_PATIENCE_MS = 1000
 
 /** Answers one request. Never rejects: every failure is an answer. */
-export async function answerGenerate(deps: GenerateDeps, mode: GenerateMode, node: NodeExchange): Promise<Response> {
+export async function answerGenerate(
+  deps: GenerateDeps,
+  mode: GenerateMode,
+  node: NodeExchange,
+): Promise<PlainAnswer | Response> {
   const { clock, newId, shutdown, times } = deps
   const exchange = openExchange(node, { clock, newId, shutdown, deadlineMs: times.deadlineMs })
   const meter = deps.metrics.begin()
@@ -50,7 +55,7 @@ export async function answerGenerate(deps: GenerateDeps, mode: GenerateMode, nod
       meter,
     }
     const isStream = mode === 'stream' || (mode === 'compat' && body.stream)
-    return isStream ? await answerStream(deps, generation, node.outgoing) : await answerWhole(deps, generation, mode)
+    return isStream ? await answerStream(deps, generation) : await answerWhole(deps, generation, mode)
   } catch (error) {
     exchange.close()
     meter.failed(error)
@@ -68,7 +73,7 @@ function withSource(body: GenerateBody, adapter_source: string): GenerateBody {
     : { ...body, parameters: { ...parameters, adapter_source } }
 }
 
-async function answerWhole(deps: GenerateDeps, generation: Measured, mode: GenerateMode): Promise<Response> {
+async function answerWhole(deps: GenerateDeps, generation: Measured, mode: GenerateMode): Promise<PlainAnswer> {
   const { body, exchange, meter } = generation
   const run = startRun(deps, generation, 'whole')
   const others = Array.from({ length: (body.parameters.best_of ?? 1) - 1 }, () =>
@@ -81,35 +86,41 @@ async function answerWhole(deps: GenerateDeps, generation: Measured, mode: Gener
   const { done, digest } = best
   const answer = toLoraxAnswer(body, best, rest)
   const totalMs = deps.clock.nowMs() - exchange.arrivedAtMs
-  return new Response(await jsonBody(mode === 'compat' ? [answer] : answer), {
+  return {
+    body: await jsonBody(mode === 'compat' ? [answer] : answer, listedTokens(body, [best, ...rest])),
     headers: {
       'content-type': 'application/json',
       ...commonHeaders(body, headerContext(generation, run, digest)),
       ...timingHeaders(done, { validationMs: run.validationMs, totalMs }),
     },
-  })
+  }
 }
 
 /** From here on the status is 200, whatever happens: errors are events. */
-async function answerStream(deps: GenerateDeps, generation: Measured, outgoing: ServerResponse): Promise<Response> {
+async function answerStream(deps: GenerateDeps, generation: Measured): Promise<PlainAnswer> {
   const { body, exchange, meter } = generation
   const digestKnown = Promise.withResolvers<string | undefined>()
   const run = tryToStart(deps, generation)
-  async function* events(): AsyncGenerator<object> {
+  const frame = (event: object) => frameOf(JSON.stringify(event))
+  async function* frames(): AsyncGenerator<string> {
     try {
       if (run instanceof ServingError) throw run
       let last: TokenEvent | undefined
-      for await (const event of run.events) {
-        if (event.type === 'accepted') digestKnown.resolve(event.adapterDigest)
-        else if (event.type === 'token' && event.last) last = event
-        else if (event.type === 'token') yield toLoraxEvent(body, event)
-        else if (event.type === 'done') yield toLoraxEvent(body, requireLast(last), event)
+      for await (const events of run.events) {
+        let text = ''
+        for (const event of events) {
+          if (event.type === 'accepted') digestKnown.resolve(event.adapterDigest)
+          else if (event.type === 'token' && event.last) last = event
+          else if (event.type === 'token') text += frame(toLoraxEvent(body, event))
+          else if (event.type === 'done') text += frame(toLoraxEvent(body, requireLast(last), event))
+        }
+        if (text !== '') yield text
       }
       meter.succeeded(run.validationMs)
     } catch (error) {
       meter.failed(error)
       logFailure(deps.log, error, exchange.requestId)
-      yield toLoraxError(toServingError(error)).body
+      yield frame(toLoraxError(toServingError(error)).body)
     } finally {
       // Nobody reads on: whoever left, the answer was not given in full.
       meter.failed(new ServingError('client_closed', 'the client closed the connection'))
@@ -117,15 +128,21 @@ async function answerStream(deps: GenerateDeps, generation: Measured, outgoing: 
       exchange.close()
     }
   }
-  const stream = clientStream(events(), deps, exchange, outgoing)
-  if (run instanceof ServingError)
-    return new Response(stream, { headers: { ...streamHeaders, 'x-request-id': exchange.requestId } })
+  const stream = clientStream(frames(), deps, exchange)
+  if (run instanceof ServingError) return { body: stream, headers: { ...streamHeaders, 'x-request-id': exchange.requestId } }
   const { kind } = run.request.adapter
   // Which worker it is is known at once, unless there is none at the moment.
   await within(deps.clock, DIGEST_PATIENCE_MS, exchange.whenPlaced)
   const digest =
     kind !== 'base' && kind !== 'registered' ? await within(deps.clock, DIGEST_PATIENCE_MS, digestKnown.promise) : undefined
-  return new Response(stream, { headers: { ...streamHeaders, ...commonHeaders(body, headerContext(generation, run, digest)) } })
+  return { body: stream, headers: { ...streamHeaders, ...commonHeaders(body, headerContext(generation, run, digest)) } }
+}
+
+/** How many tokens an answer lists, and how many are listed beside each. */
+function listedTokens({ parameters }: GenerateBody, runs: readonly CollectedRun[]): number {
+  if (parameters.details !== true) return 0
+  const tokens = runs.reduce((sum, run) => sum + run.tokens.length + run.prefill.length, 0)
+  return tokens * (1 + (parameters.top_n_tokens ?? 0) + (parameters.return_k_alternatives ?? 0))
 }
 
 function tryToStart(deps: GenerateDeps, generation: Generation): Run | ServingError {

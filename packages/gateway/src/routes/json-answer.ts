@@ -1,6 +1,9 @@
 /** Long answers, made and written in pieces, so that other requests get turns between. */
 import { setImmediate as nextTurn } from 'node:timers/promises'
 
+/** So few listed tokens are written in one go: less work than cutting them into pieces, and no turn to wait for. */
+const FEW_TOKENS = 256
+
 /** A piece is written when it has become this long, in UTF-16 units: about a millisecond of work. */
 const PIECE_LENGTH = 64 * 1024
 
@@ -34,8 +37,10 @@ function* mapped<S, T>(of: readonly S[], make: (item: S) => T): Generator<T> {
 /**
  * The JSON of a value as `JSON.stringify` writes it. What is short comes as a text; of what is long the rest is made as its reader
  * takes it, a piece in each turn of the event loop.
+ * @param tokens that are listed in it, as far as the caller knows that nothing else makes it long
  */
-export async function jsonBody(value: unknown): Promise<string | ReadableStream<Uint8Array>> {
+export async function jsonBody(value: unknown, tokens?: number): Promise<string | ReadableStream<Uint8Array>> {
+  if (tokens !== undefined && tokens <= FEW_TOKENS) return JSON.stringify(value)
   const pieces = inPieces(jsonParts(value))
   const first = pieces.next()
   if (first.done === true) return ''

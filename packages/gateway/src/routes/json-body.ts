@@ -46,11 +46,13 @@ function requireJson({ headers }: IncomingMessage): void {
 
 /** Grows one buffer: a million chunks of one byte must not become a million objects. */
 function readBody(incoming: IncomingMessage, maxBytes: number): Promise<Uint8Array> {
-  const tooLarge = new ServingError('too_large', `The request body is longer than the ${maxBytes} bytes that this server accepts`)
+  // Made when it is needed: an error costs as much as reading a small body.
+  const tooLarge = () =>
+    new ServingError('too_large', `The request body is longer than the ${maxBytes} bytes that this server accepts`)
   const declared = Number(incoming.headers['content-length'] ?? 0)
-  if (declared > maxBytes) return Promise.reject(tooLarge)
+  if (declared > maxBytes) return Promise.reject(tooLarge())
   return new Promise((resolve, reject) => {
-    let buffer = new Uint8Array(Math.max(FIRST_CAPACITY, declared))
+    let buffer = new Uint8Array(declared > 0 ? declared : FIRST_CAPACITY)
     let length = 0
     const settle = (finish: () => void): void => {
       incoming.off('data', onData).off('end', onEnd).off('error', onLost).off('close', onLost)
@@ -59,7 +61,7 @@ function readBody(incoming: IncomingMessage, maxBytes: number): Promise<Uint8Arr
     const onData = (chunk: Uint8Array): void => {
       if (length + chunk.length > maxBytes) {
         incoming.pause()
-        settle(() => reject(tooLarge))
+        settle(() => reject(tooLarge()))
         return
       }
       if (length + chunk.length > buffer.length) {

@@ -1,20 +1,12 @@
 /** Several runs for one request: what `best_of`, `n` and a list of prompts ask for. */
-import {
-  assertNever,
-  type DoneEvent,
-  type RunEvent,
-  type RunRequest,
-  ServingError,
-  type TokenEvent,
-  toServingError,
-} from '@quiver/protocol'
-import { runWithRetry } from '../worker/run-with-retry.ts'
+import { assertNever, type DoneEvent, type RunRequest, ServingError, type TokenEvent, toServingError } from '@quiver/protocol'
+import { runWithRetry, type SuccessEvent } from '../worker/run-with-retry.ts'
 import type { Exchange } from './exchange.ts'
 import type { RunResult } from './lorax-answer.ts'
 import type { GenerateDeps } from './start-run.ts'
 
-export type SuccessEvent = Exclude<RunEvent, { type: 'error' }>
-export type RunEvents = AsyncGenerator<SuccessEvent>
+/** What comes of a run, as many events at a time as have come together. */
+export type RunEvents = AsyncGenerator<readonly SuccessEvent[]>
 
 /** A finished run with the digest that its weights were found to have. */
 export interface CollectedRun extends RunResult {
@@ -63,30 +55,37 @@ export async function collectRuns(runs: readonly RunEvents[], exchange: Exchange
   return await Promise.all(collecting)
 }
 
+/** One event after another. */
+export async function* eachOf(run: RunEvents): AsyncGenerator<SuccessEvent> {
+  for await (const events of run) yield* events
+}
+
 async function collect(run: RunEvents): Promise<CollectedRun> {
   const tokens: TokenEvent[] = []
   let prefill: RunResult['prefill'] = []
   let digest: string | undefined
   let done: DoneEvent | undefined
-  for await (const event of run) {
-    switch (event.type) {
-      case 'accepted':
-        digest = event.adapterDigest
-        break
-      case 'prefill':
-        prefill = event.tokens
-        break
-      case 'token':
-        tokens.push(event)
-        break
-      case 'done':
-        done = event
-        break
-      // Only of runs that ask for it, which are read elsewhere (openai/embedding-runs.ts).
-      case 'embedding':
-        break
-      default:
-        assertNever(event)
+  for await (const events of run) {
+    for (const event of events) {
+      switch (event.type) {
+        case 'accepted':
+          digest = event.adapterDigest
+          break
+        case 'prefill':
+          prefill = event.tokens
+          break
+        case 'token':
+          tokens.push(event)
+          break
+        case 'done':
+          done = event
+          break
+        // Only of runs that ask for it, which are read elsewhere (openai/embedding-runs.ts).
+        case 'embedding':
+          break
+        default:
+          assertNever(event)
+      }
     }
   }
   if (done === undefined) throw new ServingError('worker_lost', 'the worker ended the run without a result')
@@ -97,7 +96,7 @@ async function collect(run: RunEvents): Promise<CollectedRun> {
 export async function* mergeRuns(
   runs: readonly RunEvents[],
   exchange: Exchange,
-): AsyncGenerator<{ readonly index: number; readonly event: SuccessEvent }> {
+): AsyncGenerator<{ readonly index: number; readonly events: readonly SuccessEvent[] }> {
   const nextOf = (index: number) => {
     const next = (runs[index] as RunEvents).next().then((result) => ({ index, result }))
     // A run may fail while the reader takes its time and nobody waits here; who reads on is told, and the process must not end.
@@ -107,11 +106,12 @@ export async function* mergeRuns(
   const waiting = new Map(runs.map((_, index) => [index, nextOf(index)]))
   try {
     while (waiting.size > 0) {
-      const { index, result } = await Promise.race(waiting.values())
+      const [only, ...others] = waiting.values()
+      const { index, result } = others.length === 0 && only !== undefined ? await only : await Promise.race(waiting.values())
       if (result.done === true) waiting.delete(index)
       else {
         waiting.set(index, nextOf(index))
-        yield { index, event: result.value }
+        yield { index, events: result.value }
       }
     }
   } catch (error) {

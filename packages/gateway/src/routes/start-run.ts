@@ -1,12 +1,12 @@
 /** From a request whose types are right to a run at a worker. */
-import type { Logger, RunEvent, RunRequest, WorkerInfo } from '@quiver/protocol'
+import type { Logger, RunRequest, WorkerInfo } from '@quiver/protocol'
 import type { RunShare } from '../auth/run-share.ts'
 import type { CatalogueView } from '../catalogue/catalogue.ts'
 import type { ClientLimits } from '../client-limits.ts'
 import type { TimerClock } from '../clock.ts'
 import type { GatewayMetrics } from '../metrics/gateway-metrics.ts'
 import type { Permits } from '../permits.ts'
-import { runWithRetry } from '../worker/run-with-retry.ts'
+import { runWithRetry, type SuccessEvent } from '../worker/run-with-retry.ts'
 import type { WorkerSource } from '../worker/worker-source.ts'
 import { refuseLongAnswer } from './answer-size.ts'
 import type { Exchange } from './exchange.ts'
@@ -51,7 +51,7 @@ export interface Generation {
 }
 
 export interface Run {
-  readonly events: AsyncGenerator<Exclude<RunEvent, { type: 'error' }>>
+  readonly events: AsyncGenerator<readonly SuccessEvent[]>
   readonly request: RunRequest
   readonly info: WorkerInfo
   /** From arrival until the request was found valid. */

@@ -36,7 +36,7 @@ export function placedRun({ member, client, view, target, kind }: Choice, { cloc
     workerId: client.info.workerId,
     kind,
     async *events(request, signal) {
-      const watch = member.watch()
+      const watch = member.watch(signal)
       const pace = new Pace(clock)
       let isDecided = false
       const decide = (code?: string) => {
@@ -49,16 +49,24 @@ export function placedRun({ member, client, view, target, kind }: Choice, { cloc
         else ejections.succeeded(attempt)
       }
       try {
-        for await (const event of client.run(request, AbortSignal.any([signal, watch.signal]))) {
-          if (event.type === 'accepted') {
-            dispatch.accepted()
-            if (event.adapterDigest !== undefined) learn(event.adapterDigest)
-          } else if (event.type === 'token') {
+        for await (const events of client.run(request, watch.signal)) {
+          let tokens = 0
+          for (const event of events) {
+            if (event.type === 'accepted') {
+              dispatch.accepted()
+              if (event.adapterDigest !== undefined) learn(event.adapterDigest)
+            } else if (event.type === 'token') tokens += 1
+            else if (event.type === 'error' || event.type === 'done') {
+              pace.tokens(tokens)
+              decide(event.type === 'error' ? event.code : undefined)
+              tokens = 0
+            }
+          }
+          if (tokens > 0) {
             watch.begun()
-            pace.token()
-          } else if (event.type === 'error') decide(event.code)
-          else if (event.type === 'done') decide()
-          yield event
+            pace.tokens(tokens)
+          }
+          yield events
         }
       } catch (error) {
         // A request that was ended from our side says nothing of the worker.
@@ -84,10 +92,12 @@ class Pace {
     this.#clock = clock
   }
 
-  token(): void {
+  /** So many have come together. */
+  tokens(count: number): void {
+    if (count === 0) return
     this.#lastAtMs = this.#clock.nowMs()
     if (this.#tokens === 0) this.#firstAtMs = this.#lastAtMs
-    this.#tokens += 1
+    this.#tokens += count
   }
 
   /** Mean; undefined before the second token. */

@@ -1,13 +1,19 @@
 import { type ErrorCode, type RunEvent, type RunRequest, ServingError } from '@quiver/protocol'
 import type { Placed, WorkerSource } from './worker-source.ts'
 
+/** What is told of a run that does not fail. */
+export type SuccessEvent = Exclude<RunEvent, { type: 'error' }>
+
+const isError = ({ type }: RunEvent) => type === 'error'
+const isToken = ({ type }: RunEvent) => type === 'token'
+
 /** Workers may refuse a run because they are about to stop, and one may be lost with it. */
 const ATTEMPTS = 3
 
 /**
  * Runs a request, and once more when its worker is lost before the first token: until then nobody has seen anything of it. A worker
  * that refuses it because it stops has done nothing for it, so another one is asked; the retry budget is for workers that were lost.
- * Events before the first token may come twice; the later one counts.
+ * Events before the first token may come twice; the later one counts. Those that came together are handed on together.
  * @param requestFor the request of each attempt (1, 2, 3), with an id of its own and the time that is left
  * @param onPlaced told of each worker that the run is sent to
  * @throws ServingError the last attempt's failure
@@ -17,7 +23,7 @@ export async function* runWithRetry(
   requestFor: (attempt: number) => RunRequest,
   signal: AbortSignal,
   onPlaced: (placed: Placed, attempt: number) => void = () => {},
-): AsyncGenerator<Exclude<RunEvent, { type: 'error' }>> {
+): AsyncGenerator<readonly SuccessEvent[]> {
   const tried = new Set<string>()
   let wasLost = false
   workers.noteRequest()
@@ -27,10 +33,13 @@ export async function* runWithRetry(
     onPlaced(placed, attempt)
     let started = false
     try {
-      for await (const event of placed.events(request, signal)) {
-        if (event.type === 'error') throw runError(event)
-        started ||= event.type === 'token'
-        yield event
+      for await (const events of placed.events(request, signal)) {
+        const failed = events.findIndex(isError)
+        const good = (failed === -1 ? events : events.slice(0, failed)) as readonly SuccessEvent[]
+        started ||= good.some(isToken)
+        if (good.length > 0) yield good
+        const error = events[failed]
+        if (error?.type === 'error') throw runError(error)
       }
       return
     } catch (error) {

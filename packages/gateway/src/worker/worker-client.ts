@@ -29,10 +29,11 @@ export interface WorkerEndpoint {
 export interface WorkerClient {
   readonly info: WorkerInfo
   /**
-   * Streams a run: any number of events, the last one `done` or `error`. Leaving the loop or aborting ends the run in the worker.
+   * Streams a run: any number of events, as many at a time as have come together, the last one `done` or `error`. Leaving the loop or
+   * aborting ends the run in the worker.
    * @throws ServingError `worker_lost` when the worker goes away or breaks the protocol; what the signal's reason says when aborted
    */
-  run(runRequest: RunRequest, signal: AbortSignal): AsyncGenerator<RunEvent>
+  run(runRequest: RunRequest, signal: AbortSignal): AsyncGenerator<readonly RunEvent[]>
   /** @throws ServingError what the worker refuses it with, `worker_lost`, or what the signal's reason says when aborted */
   tokenize(body: TokenizeRequest, signal: AbortSignal): Promise<readonly TextToken[]>
   /**
@@ -71,16 +72,19 @@ export async function connectWorker(
 ): Promise<WorkerClient> {
   const headers = { authorization: `Bearer ${endpoint.token}` }
   const info = await readInfo(endpoint, { dispatcher, headers, ...(signal === undefined ? {} : { signal }) })
+  const { origin } = new URL(endpoint.url)
+  const runHeaders = { ...headers, 'content-type': 'application/json' }
   return {
     info,
     async *run(runRequest, signal) {
       let ended = false
       try {
-        const response = await request(new URL('/v1/run', endpoint.url), {
+        const response = await dispatcher.request({
+          origin,
+          path: '/v1/run',
           method: 'POST',
-          headers: { ...headers, 'content-type': 'application/json' },
+          headers: runHeaders,
           body: JSON.stringify(runRequest),
-          dispatcher,
           signal,
           // How long a run may be silent is bounded by the request's own deadline.
           headersTimeout: 0,
@@ -91,10 +95,11 @@ export async function connectWorker(
           throw new ServingError('internal', 'internal error', { workerStatus: response.statusCode })
         }
         // Read to its end, a response leaves its connection usable; leaving this loop early closes it, which ends the run.
-        for await (const event of parseRunEvents(response.body, limits.runEventBytes)) {
+        for await (const events of parseRunEvents(response.body, limits.runEventBytes)) {
           if (ended) continue
-          yield event
-          ended = event.type === 'done' || event.type === 'error'
+          const end = events.findIndex(({ type }) => type === 'done' || type === 'error')
+          ended = end !== -1
+          yield ended ? events.slice(0, end + 1) : events
         }
       } catch (cause) {
         if (!ended) throw asRunError(cause, signal)

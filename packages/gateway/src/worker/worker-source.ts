@@ -30,7 +30,7 @@ export interface PlacedRun extends Placed {
    * Sends it. The end of the stream, however it comes, ends all that was counted for it.
    * @throws ServingError as `WorkerClient.run`; `worker_lost` also when the worker is given up
    */
-  events(request: RunRequest, signal: AbortSignal): AsyncGenerator<RunEvent>
+  events(request: RunRequest, signal: AbortSignal): AsyncGenerator<readonly RunEvent[]>
 }
 
 /** Where requests find the workers to run on. */

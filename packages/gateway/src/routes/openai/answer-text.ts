@@ -38,6 +38,7 @@ export class AnswerText {
 
   push(token: TokenEvent): TextPiece {
     if (this.#isStopped) return { text: '', tokens: [] }
+    if (this.#isPlain && token.text !== '') return this.#tell(token)
     this.#held.push({ text: token.text, isShown: !token.special })
     if (!token.special) this.#tokens.push({ token, at: this.#length })
     this.#length += token.text.length
@@ -58,6 +59,19 @@ export class AnswerText {
       text: rest.text + generatedText.slice(shown.length),
       tokens: [...rest.tokens, ...this.#tokens.map(({ token }) => token)],
     }
+  }
+
+  /** Nothing is held back, and nothing ever will be. */
+  get #isPlain(): boolean {
+    return this.#stops.length === 0 && this.#held.length === 0 && this.#tokens.length === 0
+  }
+
+  #tell(token: TokenEvent): TextPiece {
+    this.#length += token.text.length
+    this.#decided = this.#length
+    if (token.special) return { text: '', tokens: [] }
+    this.#shown += token.text
+    return { text: token.text, tokens: [token] }
   }
 
   /** Length of the longest end of `text` that a stop text may begin with. */

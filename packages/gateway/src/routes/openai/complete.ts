@@ -5,12 +5,13 @@ import { type DoneEvent, limits, type RunRequest, ServingError, type WorkerInfo 
 import { within } from '../../clock.ts'
 import type { RequestMeter } from '../../metrics/gateway-metrics.ts'
 import { withBearerToken } from '../adapter-source.ts'
-import { clientStream, streamHeaders } from '../client-stream.ts'
+import { clientStream, frameOf, prepend, streamHeaders } from '../client-stream.ts'
 import { logFailure } from '../error-response.ts'
 import { type Exchange, openExchange } from '../exchange.ts'
 import { jsonBody } from '../json-answer.ts'
 import { readJsonBody } from '../json-body.ts'
 import { timingHeaders } from '../lorax-answer.ts'
+import type { PlainAnswer } from '../plain-answer.ts'
 import { beginRun, byLikelihood, collectRuns, mergeRuns } from '../run-fan-out.ts'
 import { exactSeed } from '../seed-text.ts'
 import { servedModel } from '../served-model.ts'
@@ -51,7 +52,7 @@ export async function answerOpenai(
   deps: OpenaiDeps,
   kind: ApiRequest['kind'],
   node: { readonly incoming: IncomingMessage; readonly outgoing: ServerResponse },
-): Promise<Response> {
+): Promise<PlainAnswer | Response> {
   const { clock, newId, shutdown, times } = deps
   const exchange = openExchange(node, { clock, newId, shutdown, deadlineMs: times.deadlineMs })
   const meter = deps.metrics.begin()
@@ -73,7 +74,7 @@ export async function answerOpenai(
     })
     const validationMs = clock.nowMs() - exchange.arrivedAtMs
     const answering = { request, runs, exchange, meter, info, head: headOf(deps, request, info), validationMs }
-    return request.stream ? await answerStream(deps, answering, node.outgoing) : await answerWhole(deps, answering)
+    return request.stream ? await answerStream(deps, answering) : await answerWhole(deps, answering)
   } catch (error) {
     exchange.close()
     meter.failed(error)
@@ -82,7 +83,7 @@ export async function answerOpenai(
   }
 }
 
-async function answerWhole(deps: OpenaiDeps, answering: Answering): Promise<Response> {
+async function answerWhole(deps: OpenaiDeps, answering: Answering): Promise<PlainAnswer> {
   const { request, runs, exchange, head, validationMs } = answering
   const results = await collectRuns(
     runs.map((run) => beginRun(deps, exchange, run)),
@@ -105,16 +106,19 @@ async function answerWhole(deps: OpenaiDeps, answering: Answering): Promise<Resp
     done.queueMs + done.inferenceMs > longest.queueMs + longest.inferenceMs ? done : longest,
   )
   const totalMs = deps.clock.nowMs() - exchange.arrivedAtMs
-  return new Response(await jsonBody(answer), {
+  const listed =
+    request.logprobs === undefined ? 0 : results.reduce((sum, run) => sum + run.tokens.length + run.prefill.length, 0)
+  return {
+    body: await jsonBody(answer, listed * (1 + (request.logprobs ?? 0))),
     headers: {
       'content-type': 'application/json',
       ...headers(answering, results[0]?.digest),
       ...timingHeaders(slowest, { validationMs, totalMs }),
     },
-  })
+  }
 }
 
-async function answerStream(deps: OpenaiDeps, answering: Answering, outgoing: ServerResponse): Promise<Response> {
+async function answerStream(deps: OpenaiDeps, answering: Answering): Promise<PlainAnswer> {
   const { runs, exchange } = answering
   const events = mergeRuns(
     runs.map((run) => beginRun(deps, exchange, run)),
@@ -122,48 +126,53 @@ async function answerStream(deps: OpenaiDeps, answering: Answering, outgoing: Se
   )
   const first = events.next()
   const opening = await within(deps.clock, FIRST_EVENT_PATIENCE_MS, first)
-  const event = opening?.done === true ? undefined : opening?.value.event
-  const stream = clientStream(chunks(deps, answering, prepend(first, events)), deps, exchange, outgoing)
-  return new Response(stream, {
+  const event = opening?.done === true ? undefined : opening?.value.events.at(0)
+  return {
+    body: clientStream(frames(deps, answering, prepend(first, events)), deps, exchange),
     headers: {
       ...streamHeaders,
       ...headers(answering, event?.type === 'accepted' ? event.adapterDigest : undefined),
     },
-  })
+  }
 }
 
-/** The data of each event; `[DONE]` only after success. */
-async function* chunks(
+/** The events of the stream, those together that come together; `[DONE]` only after success. */
+async function* frames(
   deps: OpenaiDeps,
   { request, runs, exchange, meter, head, validationMs }: Answering,
   events: ReturnType<typeof mergeRuns>,
 ): AsyncGenerator<string> {
-  const data = (body: object) => ` ${JSON.stringify(body)}`
+  const frame = (body: object) => frameOf(` ${JSON.stringify(body)}`)
+  const chunkFrame = chunkFrames(request, head)
   const choices = runs.map((_, index) => new StreamedChoice(request, head, index))
   const dones: DoneEvent[] = []
   try {
-    for await (const { index, event } of events) {
+    for await (const { index, events: together } of events) {
       const choice = choices[index]
       if (choice === undefined) continue
-      const made: (object | undefined)[] = []
-      if (event.type === 'prefill') choice.notePrefill(event.tokens)
-      else if (event.type === 'accepted') {
-        // An echo waits for the prompt's tokens.
-        if (request.kind === 'chat') made.push(choice.open())
-      } else if (event.type === 'token') made.push(choice.open(), ...choice.push(event))
-      else if (event.type === 'done') {
-        dones[index] = event
-        made.push(...choice.end(event))
+      let text = ''
+      for (const event of together) {
+        if (event.type === 'prefill') choice.notePrefill(event.tokens)
+        else if (event.type === 'accepted') {
+          // An echo waits for the prompt's tokens.
+          if (request.kind === 'chat') text += chunkFrame(choice.open())
+        } else if (event.type === 'token') {
+          text += chunkFrame(choice.open())
+          for (const made of choice.push(event)) text += chunkFrame(made)
+        } else if (event.type === 'done') {
+          dones[index] = event
+          for (const made of choice.end(event)) text += chunkFrame(made)
+        }
       }
-      for (const one of made) if (one !== undefined) yield data(chunk(request, head, [one]))
+      if (text !== '') yield text
     }
-    if (request.includeUsage) yield data(chunk(request, head, [], usageOf(dones, request.runs)))
-    yield ' [DONE]'
+    const usage = request.includeUsage ? frame(chunk(request, head, [], usageOf(dones, request.runs))) : ''
+    yield `${usage}${frameOf(' [DONE]')}`
     meter.succeeded(validationMs)
   } catch (error) {
     meter.failed(error)
     logFailure(deps.log, error, exchange.requestId)
-    yield data(toOpenaiError(inApiWords(error, request.kind)).body)
+    yield frame(toOpenaiError(inApiWords(error, request.kind)).body)
   } finally {
     // Nobody reads on: whoever left, the answer was not given in full.
     meter.failed(new ServingError('client_closed', 'the client closed the connection'))
@@ -171,13 +180,13 @@ async function* chunks(
   }
 }
 
-/** `events` with its first one, which was taken already. */
-async function* prepend<T>(first: Promise<IteratorResult<T>>, events: AsyncGenerator<T>): AsyncGenerator<T> {
-  try {
-    for (let next = await first; next.done !== true; next = await events.next()) yield next.value
-  } finally {
-    await events.return(undefined)
-  }
+/** Makes the events of a stream's choices: what all of them have in common is written once. */
+function chunkFrames(request: ApiRequest, head: AnswerHead): (choice: object | undefined) => string {
+  // Nothing that comes before the choices holds these characters.
+  const [before = '', after = ''] = JSON.stringify(chunk(request, head, [])).split('"choices":[]')
+  const begin = ` ${before}"choices":[`
+  const end = `]${after}`
+  return (choice) => (choice === undefined ? '' : frameOf(begin + JSON.stringify(choice) + end))
 }
 
 function headOf(deps: OpenaiDeps, request: ApiRequest, info: WorkerInfo): AnswerHead {

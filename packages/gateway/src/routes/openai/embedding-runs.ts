@@ -1,7 +1,7 @@
 /** The runs of one embeddings request: one for each of its texts, a few at a time. */
 import { type DoneEvent, limits, type RunRequest, ServingError, toServingError } from '@quiver/protocol'
 import type { Exchange } from '../exchange.ts'
-import { measuredRun } from '../run-fan-out.ts'
+import { eachOf, measuredRun } from '../run-fan-out.ts'
 import type { GenerateDeps } from '../start-run.ts'
 
 export interface Embedded {
@@ -60,7 +60,7 @@ async function embed(deps: GenerateDeps, exchange: Exchange, request: RunRequest
   let values: string | undefined
   let digest: string | undefined
   let done: DoneEvent | undefined
-  for await (const event of measuredRun(deps, exchange, request)) {
+  for await (const event of eachOf(measuredRun(deps, exchange, request))) {
     if (event.type === 'accepted') digest = event.adapterDigest
     else if (event.type === 'embedding') values = event.values
     else if (event.type === 'done') done = event
