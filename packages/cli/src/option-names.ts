@@ -47,6 +47,33 @@ export const optionNames: Readonly<Record<ConfigKey, OptionName>> = {
     help: 'base model: folder, .gguf file, hub id or built-in alias',
     theirs: { env: ['MODEL_ID'], flags: ['model-id'] },
   },
+  engine: {
+    env: 'QUIVER_ENGINE',
+    flag: 'engine',
+    value: 'what',
+    help: 'what computes: ONNX Runtime in the worker (onnx), or a vLLM or SGLang server that runs already (remote)',
+  },
+  remote: { env: 'QUIVER_REMOTE', flag: 'remote', value: 'address', help: 'that server, such as http://127.0.0.1:8000' },
+  remoteKind: { env: 'QUIVER_REMOTE_KIND', flag: 'remote-kind', value: 'what', help: 'what that server is: auto asks it' },
+  remoteModel: {
+    env: 'QUIVER_REMOTE_MODEL',
+    flag: 'remote-model',
+    value: 'name',
+    help: "the worker's model as that server calls it; without one, it must serve one model of the same name",
+  },
+  remoteKey: { env: 'QUIVER_REMOTE_KEY', flag: 'remote-key', value: 'secret', help: 'API key of that server', isSecret: true },
+  remoteFolder: {
+    env: 'QUIVER_REMOTE_FOLDER',
+    flag: 'remote-folder',
+    value: 'folder',
+    help: 'where adapters are written for that server to read; below the cache unless said otherwise',
+  },
+  remotePath: {
+    env: 'QUIVER_REMOTE_PATH',
+    flag: 'remote-path',
+    value: 'folder',
+    help: 'what that server calls this folder, where it sees another path',
+  },
   dtype: { env: 'QUIVER_DTYPE', flag: 'dtype', value: 'type', help: `weights of the base model: ${dtypes.join(', ')}` },
   lora: {
     env: 'QUIVER_LORA',

@@ -20,6 +20,9 @@ const MEBIBYTE = 2 ** 20
 /** LoRAX's and ours. `pbase` is understood, but changes nothing here. */
 const adapterSources = ['store', 'local', 'hub', 's3', 'pbase'] as const
 
+const engines = ['onnx', 'remote'] as const
+const remoteKinds = ['auto', 'vllm', 'sglang'] as const
+
 const whole = (min: number, max: number) =>
   z
     .string()
@@ -53,6 +56,13 @@ export function schemaFor({ cwd, home }: Surroundings) {
     adminKey: z.string().regex(/^[\x21-\x7e]{0,512}$/, { error: 'a secret without spaces, of at most 512 characters' }),
     model: filled('a folder, a .gguf file, a hub id such as org/name, or smollm2-135m-instruct'),
     dtype: oneOf(dtypes),
+    engine: oneOf(engines),
+    remote: httpUrl,
+    remoteKind: oneOf(remoteKinds),
+    remoteModel: z.string().trim(),
+    remoteKey: z.string().regex(/^[\x21-\x7e]{0,512}$/, { error: 'a secret without spaces, of at most 512 characters' }),
+    remoteFolder: z.string().transform((text) => (text === '' ? '' : absolute(text))),
+    remotePath: z.string().trim(),
     lora: oneOf(loraModes),
     slots: whole(1, 1024),
     maxRank: whole(1, 512),
@@ -132,6 +142,13 @@ export function defaultTexts({ home, processors }: Surroundings): Record<Exclude
     adminKey: '',
     model: 'smollm2-135m-instruct',
     dtype: 'int8',
+    engine: 'onnx',
+    remote: '',
+    remoteKind: 'auto',
+    remoteModel: '',
+    remoteKey: '',
+    remoteFolder: '',
+    remotePath: '',
     lora: 'auto',
     slots: '32',
     maxRank: '64',

@@ -5,6 +5,7 @@ import { openRedis, RedisRegistry, systemClock, WorkerRegistration } from '@quiv
 import { type Logger, ServingError, type WorkerMessage } from '@quiver/protocol'
 import { cgroupMemory, createProcessRunner, createWorker, nodeTimers, type Worker, type WorkerConfig } from '@quiver/worker'
 import { isLoopback } from './loopback.ts'
+import { remoteOf } from './remote-server.ts'
 import { s3Settings } from './object-store.ts'
 import type { Config } from './option-schema.ts'
 import { startFailure } from './start-failure.ts'
@@ -148,6 +149,7 @@ function workerConfig(config: Config, home: string): WorkerConfig {
   return {
     model: config.model,
     dtype: config.dtype,
+    remote: remoteOf(config),
     lora: config.lora,
     slots: config.slots,
     maxRank: config.maxRank,

@@ -167,7 +167,8 @@ export const workerInfoSchema = z.object({
     /** Digest of the model's files. */
     sha: z.string(),
     family: z.string(),
-    dtype: z.enum(dtypes),
+    /** `server`: a server computes for the worker, and keeps its weights as it was told to. */
+    dtype: z.enum([...dtypes, 'server']),
     vocabSize: count,
   }),
   engine: z.object({ kind: z.string(), device: z.string(), lora: z.string() }),

@@ -1,17 +1,17 @@
-import type { AdapterCache, AdapterLease } from '@quiver/cache'
+import type { AdapterCache } from '@quiver/cache'
 import {
   type AdapterDigest,
   type Clock,
   type Logger,
   type SequenceId,
   ServingError,
-  type SlotIndex,
   toServingError,
 } from '@quiver/protocol'
-import type { BatchState } from './batch-state.ts'
+import { type BatchState, batchStateOf } from './batch-state.ts'
 import type { Engine, StepResult } from './engine/engine.ts'
 import { LoadMeter } from './load-meter.ts'
 import type { PrefixCache } from './prefix/prefix-cache.ts'
+import { SlotLoads } from './slot-loads.ts'
 import { abandonStep, applyStep, beginStep, endAll, errorEvent, type StepDeps } from './step/apply-step.ts'
 import { Batch } from './step/batch.ts'
 import { rowCounts } from './step/batch-rows.ts'
@@ -73,7 +73,7 @@ export class BatchLoop {
   readonly #drafting: Drafting | undefined
   readonly #wakeUp: WakeUp
   readonly #ended: Promise<void>
-  readonly #loads = new Set<Promise<void>>()
+  readonly #loads: SlotLoads
   #events: BatchEvent[] = []
   #phase: 'open' | 'closing' | 'broken' = 'open'
   #stepStartedAtMs: number | undefined
@@ -87,6 +87,11 @@ export class BatchLoop {
     this.#drafting = draftingOf(deps.speculation ?? 0, deps.engine, eosTokenIds)
     this.#limits = { ...stepLimits(deps, this.#drafting), reservedShare: deps.reservedShare ?? 0 }
     this.#wakeUp = new WakeUp(deps)
+    this.#loads = new SlotLoads({
+      ...deps,
+      loaded: () => this.#wakeUp.ring(),
+      failed: (digest, error) => this.#post({ type: 'load_failed', digest, error }),
+    })
     this.#stepDeps = {
       engine: deps.engine,
       device: deps.cache.device,
@@ -94,7 +99,7 @@ export class BatchLoop {
       eosTokenIds,
       clock: deps.clock,
       prefix: deps.prefix,
-      startLoad: (lease, slot) => this.#startLoad(lease, slot),
+      startLoad: (lease, slot) => this.#loads.start(lease, slot),
     }
     this.#ended = this.#run()
   }
@@ -120,10 +125,6 @@ export class BatchLoop {
     }
   }
 
-  sharing(tenant: string) {
-    return this.#batch.ledger.sharing(tenant)
-  }
-
   /** Tokens that end a text: those of the model and of its tokenizer. */
   get eosTokenIds(): ReadonlySet<number> {
     return this.#stepDeps.eosTokenIds
@@ -131,6 +132,10 @@ export class BatchLoop {
 
   get isOpen(): boolean {
     return this.#phase === 'open'
+  }
+
+  sharing(tenant: string) {
+    return this.#batch.ledger.sharing(tenant)
   }
 
   /** Takes a sequence over, with its lease. After the end it is answered at once with an error. */
@@ -168,27 +173,13 @@ export class BatchLoop {
     if (this.#phase === 'open') this.#phase = 'closing'
     this.#wakeUp.ring()
     await this.#ended
-    await Promise.all(this.#loads)
+    await this.#loads.settled()
   }
 
   state(): BatchState {
-    const slots = this.#deps.cache.device.snapshot()
-    return {
-      ...this.#batch.counters,
-      finished: { ...this.#batch.counters.finished },
-      running: this.#batch.runningCount,
-      waiting: this.waitingCount,
-      loading: this.#loads.size,
-      slots,
-      leases: {
-        adapters: this.#batch.adapterLeaseCount,
-        slots: slots.reduce((sum, slot) => sum + (slot.state === 'resident' ? slot.leaseCount : 0), 0),
-      },
-      ...(this.#deps.prefix && { prefix: this.#deps.prefix.usage() }),
-      tenants: this.#batch.ledger.totals(),
-      tiers: this.#deps.cache.usage(),
-      adapters: this.#deps.cache.activity(),
-    }
+    const { cache, prefix } = this.#deps
+    const [waiting, loading] = [this.waitingCount, this.#loads.count]
+    return batchStateOf({ batch: this.#batch, cache, waiting, loading, prefix: prefix?.usage() })
   }
 
   async #run(): Promise<void> {
@@ -261,22 +252,6 @@ export class BatchLoop {
       else if (event.type === 'lease_failed') this.#batch.find(event.id)?.fail(event.error)
       else this.#batch.failAdapter(event.digest, event.error)
     }
-  }
-
-  #startLoad(lease: AdapterLease, slot: SlotIndex): void {
-    const load = this.#deps.cache.loadIntoSlot(lease, slot).then(
-      () => this.#wakeUp.ring(),
-      (thrown: unknown) => {
-        this.#deps.log('warn', 'an adapter could not be put into a slot', {
-          digest: lease.digest,
-          slot,
-          cause: String(thrown),
-        })
-        this.#post({ type: 'load_failed', digest: lease.digest, error: toServingError(thrown) })
-      },
-    )
-    this.#loads.add(load)
-    void load.finally(() => this.#loads.delete(load))
   }
 
   #tellIfEmpty(): void {

@@ -15,9 +15,9 @@ type RunnerDeps = Omit<BatchLoopDeps, 'engine'> & { readonly engine: AnyEngine }
 
 export function openRunner(config: WorkerConfig, deps: RunnerDeps): Runner {
   const { engine } = deps
-  const { speculation = 0, chunkSizing } = config
-  if (!('step' in engine)) return new StreamLoop({ ...deps, engine })
-  return new BatchLoop({ ...deps, engine, speculation, keepsPace: chunkSizing === 'measured' })
+  const { speculation = 0, chunkSizing, reservedShare = 0 } = config
+  if (!('step' in engine)) return new StreamLoop({ ...deps, engine, reservedShare })
+  return new BatchLoop({ ...deps, engine, speculation, reservedShare, keepsPace: chunkSizing === 'measured' })
 }
 
 /** What a run service does otherwise where the engine chooses the tokens itself. */

@@ -12,11 +12,11 @@ import {
 } from '@quiver/protocol'
 import { AdapterLeases } from './adapter-leases.ts'
 import { type Arrived, arrivalEnd, clientOf, grammarOf, leavingSink, type Run } from './arrived-run.ts'
-import type { BatchLoop } from './batch-loop.ts'
 import type { BatchState } from './batch-state.ts'
 import type { PrefixCache } from './prefix/prefix-cache.ts'
 import { promptKeys } from './prefix/prompt-keys.ts'
 import { tokensOf, type Work, type WorkDeps, workOf } from './run-work.ts'
+import type { Runner } from './runner.ts'
 import { type Constraint, constrainedSampler } from './sampling/constrained.ts'
 import { errorEvent } from './step/apply-step.ts'
 import type { EventSink, Generation, SequenceAdapter } from './step/sequence.ts'
@@ -27,7 +27,9 @@ import type { RenderedConversation } from './tokenizer/adapter-templates.ts'
 import { inTurns, type Slices } from './tokenizer/slices.ts'
 
 export interface RunServiceDeps extends WorkDeps {
-  readonly loop: BatchLoop
+  readonly loop: Runner
+  /** Absent: everything can be done. @throws ServingError `invalid_parameters` naming what cannot be */
+  readonly refuse?: ((request: RunRequest) => void) | undefined
   readonly cache: Pick<AdapterCache, 'resolve' | 'lease' | 'residency'>
   readonly clock: Clock
   readonly timers: Timers
@@ -99,6 +101,7 @@ export class RunService {
     let sink = client
     try {
       this.#refuseIfUnable()
+      this.#deps.refuse?.(request)
       const arrivedAtMs = this.#deps.clock.nowMs()
       const ticket = this.#queues.enter(request.tenant)
       sink = leavingSink(client, ticket)

@@ -1,6 +1,7 @@
 import type { SequenceId } from '@quiver/protocol'
 import type { BatchState } from './batch-state.ts'
 import type { SequenceInit } from './step/sequence.ts'
+import type { Sharing } from './step/service-ledger.ts'
 
 /**
  * What brings sequences to their tokens: the batch loop, step by step with an engine of this process, or the stream loop with
@@ -16,6 +17,8 @@ export interface Runner {
   readonly isOpen: boolean
   /** What who places requests wants to know. */
   busyness(): Busyness
+  /** A tenant's part of it. */
+  sharing(tenant: string): Sharing
   /** Takes a sequence over, with its lease. After the end it is answered at once with an error. */
   submit(init: SequenceInit): void
   /** The client has gone. Unknown sequences are ignored. */

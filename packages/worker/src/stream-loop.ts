@@ -111,6 +111,10 @@ export class StreamLoop implements Runner {
     return { running: this.#batch.runningCount, waiting: this.waitingCount, queuedTokens, tokensPerSecond, turnoverMs }
   }
 
+  sharing(tenant: string) {
+    return this.#batch.ledger.sharing(tenant)
+  }
+
   submit(init: SequenceInit): void {
     const sequence = new Sequence(init)
     if (this.#phase !== 'open') {

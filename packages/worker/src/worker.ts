@@ -3,17 +3,17 @@ import type { WatchedStore } from '@quiver/cache/store'
 import { limits, ServingError, type WorkerInfo } from '@quiver/protocol'
 import manifest from '../package.json' with { type: 'json' }
 import { AdapterService } from './adapter-service.ts'
-import { BatchLoop } from './batch-loop.ts'
 import type { BatchState } from './batch-state.ts'
 import type { Engine } from './engine/engine.ts'
+import type { StreamingEngine } from './engine/streaming-engine.ts'
 import { EventFeed } from './event-feed.ts'
 import { Grammars } from './grammar/grammars.ts'
 import { MemoryPressure } from './memory-pressure.ts'
 import { baseLayout, type ModelSpec } from './model/model-spec.ts'
+import { choosing, openRunner } from './open-runner.ts'
 import { PrefixCache } from './prefix/prefix-cache.ts'
 import { RunService, type ServiceHealth } from './run-service.ts'
 import { Candidates } from './sampling/candidates.ts'
-import { createSampler } from './sampling/sampler.ts'
 import { createStopSequences } from './sampling/stop-sequences.ts'
 import { startServer, type WorkerServer, type WorkerService } from './server.ts'
 import { errorEvent } from './step/apply-step.ts'
@@ -56,16 +56,9 @@ export async function createWorker(config: WorkerConfig, deps: WorkerDeps): Prom
     cleanUp.push(() => cache.close())
     watchMemory({ config, deps, cache }, cleanUp)
     const common = { ...deps, ...base, cache }
-    const prefix = prefixCache(config, deps, base)
-    const { speculation = 0, chunkSizing } = config
-    const stepping = { speculation, keepsPace: chunkSizing === 'measured' }
-    const loop = new BatchLoop({
-      ...common,
-      ...stepping,
-      prefix,
-      reservedShare: config.reservedShare ?? 0,
-      onChange: () => service.feed?.loadChanged(),
-    })
+    const { engine } = base
+    const prefix = 'step' in engine ? prefixCache(config, deps, { engine, sha: base.sha }) : undefined
+    const loop = openRunner(config, { ...common, prefix, onChange: () => service.feed?.loadChanged() })
     cleanUp.push(() => loop.close())
     const grammars = new Grammars({ ...common, vocabSize: base.spec.vocabSize, eosTokenIds: loop.eosTokenIds })
     cleanUp.push(async () => grammars.close())
@@ -77,7 +70,7 @@ export async function createWorker(config: WorkerConfig, deps: WorkerDeps): Prom
       ...common,
       loop,
       prefix,
-      createSampler: (parameters, promptIds) => createSampler(parameters, promptIds, sampling),
+      ...choosing(engine, sampling),
       createStops: createStopSequences,
       openConstraint: (grammar, signal) => grammars.open(grammar, signal),
       renderTemplate: (conversation, signal) => templates.render(conversation, signal),
@@ -117,7 +110,7 @@ export async function createWorker(config: WorkerConfig, deps: WorkerDeps): Prom
 }
 
 interface Base {
-  readonly engine: Engine
+  readonly engine: Engine | StreamingEngine
   readonly tokenizer: ReturnType<WorkerParts['createTokenizer']>
   readonly spec: ModelSpec
   readonly sha: string
@@ -132,7 +125,10 @@ async function openBase(
     const { spec, sha } = model
     throwIfCalledOff(deps.signal)
     const tokenizer = parts.createTokenizer(model.tokenizerFiles, deps)
-    const engine = await parts.createEngine(model, config, deps)
+    const engine =
+      config.remote === undefined
+        ? await parts.createEngine(model, config, deps)
+        : await parts.openRemote(config.remote, { spec, tokenizer }, config, deps)
     cleanUp.push(() => engine.close())
     throwIfCalledOff(deps.signal)
     return { engine, tokenizer, spec, sha }
@@ -159,7 +155,11 @@ function watchMemory(
 }
 
 /** @returns undefined when there is to be none, when the engine cannot copy, or when not even one block would fit */
-function prefixCache(config: WorkerConfig, deps: WorkerDeps, { engine, sha }: Base): PrefixCache | undefined {
+function prefixCache(
+  config: WorkerConfig,
+  deps: WorkerDeps,
+  { engine, sha }: { readonly engine: Engine; readonly sha: string },
+): PrefixCache | undefined {
   const { prefixCacheBytes: budgetBytes = 0, dtype } = config
   const { prefix: memory, description } = engine
   if (memory === undefined || budgetBytes === 0) return undefined
@@ -184,7 +184,7 @@ function infoOf(config: WorkerConfig, deps: WorkerDeps, { engine, spec, sha }: B
   return {
     workerId: `worker-${deps.uniqueId()}`,
     version: manifest.version,
-    model: { id: spec.id, sha, family: spec.family, dtype: config.dtype, vocabSize: spec.vocabSize },
+    model: { id: spec.id, sha, family: spec.family, dtype: config.remote === undefined ? config.dtype : 'server', vocabSize: spec.vocabSize },
     engine: { ...description },
     layout: baseLayout(spec),
     limits: {

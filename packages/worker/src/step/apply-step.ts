@@ -82,7 +82,8 @@ export function errorEvent(error: ServingError): Extract<RunEvent, { type: 'erro
   return { type: 'error', code: error.code, message: error.message, ...retry }
 }
 
-function end(
+/** Ends a sequence; one that has ended already is left alone. */
+export function end(
   batch: Batch,
   sequence: Sequence,
   cause: FinishCause,
@@ -182,7 +183,8 @@ function notePrompt({ sequence, work, outputs }: RowsDone): void {
   }
 }
 
-function sendPrompt(sequence: Sequence, { tokenizer }: StepDeps): void {
+/** Tells the prompt's tokens with the log-probabilities that were noted. */
+export function sendPrompt(sequence: Sequence, { tokenizer }: Pick<StepDeps, 'tokenizer'>): void {
   const tokens = sequence.init.promptIds.map((id, index) => {
     const logprob = sequence.promptLogprobs[index - 1]
     const text = tokenizer.decode([id], { keepSpecial: true })
@@ -213,17 +215,38 @@ interface NextToken {
   readonly isSkipped: boolean
 }
 
-/** Chooses the next token, sends it, and ends the sequence with it where it is the last. */
-function takeToken(batch: Batch, next: NextToken, deps: StepDeps): number {
-  const { sequence, generation, output, isSkipped } = next
-  const { sampler, stops, text } = generation
+/** Chooses the next token and takes it. */
+function takeToken(batch: Batch, { sequence, generation, output, isSkipped }: NextToken, deps: StepDeps): number {
+  const { sampler } = generation
   const { id, logprob } = sampler.choose(output)
   if (!Number.isFinite(logprob)) throw notFinite()
   sampler.accept(id)
+  const { topIds, topLogprobs } = output
+  takeChosen(batch, { sequence, generation, chosen: { id, logprob, topIds, topLogprobs, isSkipped } }, deps)
+  return id
+}
+
+/** The token that a sequence goes on with, and the most likely ones beside it, best first: as many as its alternatives. */
+export interface ChosenToken extends Pick<RowOutput, 'topIds' | 'topLogprobs'> {
+  readonly id: number
+  readonly logprob: number
+  /** It came from a row of a draft. */
+  readonly isSkipped: boolean
+}
+
+/** Sends a sequence's next token out, and ends the sequence with it where it is the last. */
+export function takeChosen(
+  batch: Batch,
+  next: { readonly sequence: Sequence; readonly generation: Generation; readonly chosen: ChosenToken },
+  deps: StepDeps,
+): void {
+  const { sequence, generation, chosen } = next
+  const { id, logprob, isSkipped } = chosen
+  const { stops, text } = generation
   const nowMs = deps.clock.nowMs()
   sequence.push(id, nowMs, isSkipped)
   const certain = text.push(id)
-  const reason = finishReason(next, id, stops.push(certain), deps)
+  const reason = finishReason(sequence, generation, { id, stopped: stops.push(certain) }, deps)
   sequence.init.sink.send({
     type: 'token',
     id,
@@ -232,13 +255,11 @@ function takeToken(batch: Batch, next: NextToken, deps: StepDeps): number {
     special: deps.tokenizer.isSpecial(id),
     last: reason !== undefined,
     ...(isSkipped ? { skipped: true as const } : {}),
-    ...alternativesOf(generation, output, deps),
+    ...alternativesOf(generation, chosen, deps),
   })
-  if (reason !== undefined) {
-    const done = sequence.doneEvent({ reason, text: deps.tokenizer.decode(sequence.generatedIds), nowMs })
-    end(batch, sequence, reason, done, deps)
-  }
-  return id
+  if (reason === undefined) return
+  const done = sequence.doneEvent({ reason, text: deps.tokenizer.decode(sequence.generatedIds), nowMs })
+  end(batch, sequence, reason, done, deps)
 }
 
 function notFinite(): ServingError {
@@ -247,19 +268,19 @@ function notFinite(): ServingError {
 
 /** Length is tested first, as LoRAX does: if the last allowed token is the end of the text, the reason is `length`. */
 function finishReason(
-  { sequence, generation }: NextToken,
-  id: number,
-  stopped: boolean,
+  sequence: Sequence,
+  { maxNewTokens, ignoreEos, constraint }: Generation,
+  { id, stopped }: { readonly id: number; readonly stopped: boolean },
   { eosTokenIds }: StepDeps,
 ): FinishReason | undefined {
-  if (sequence.generatedCount >= generation.maxNewTokens) return 'length'
+  if (sequence.generatedCount >= maxNewTokens) return 'length'
   // After a text that has its form nothing may follow.
-  const mayEnd = !generation.ignoreEos || generation.constraint !== undefined
+  const mayEnd = !ignoreEos || constraint !== undefined
   if (mayEnd && eosTokenIds.has(id)) return 'eos_token'
   return stopped ? 'stop_sequence' : undefined
 }
 
-function alternativesOf({ alternatives: count }: Generation, { topIds, topLogprobs }: RowOutput, { tokenizer }: StepDeps) {
+function alternativesOf({ alternatives: count }: Generation, { topIds, topLogprobs }: ChosenToken, { tokenizer }: StepDeps) {
   if (count === 0) return {}
   const alternatives = topIds.slice(0, count).map((id, index) => {
     const logprob = topLogprobs[index]
