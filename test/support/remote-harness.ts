@@ -71,6 +71,7 @@ export class RemoteHarness {
       inputTokens: engine.capacity.totalTokens - 1,
       totalTokens: engine.capacity.totalTokens,
       waitingLimit: 64,
+      tenantLimits: { requests: 64, tokens: 65_536 },
       arrivalMs: 60_000,
     })
   }
