@@ -1,13 +1,6 @@
 import assert from 'node:assert/strict'
 import type { AdapterCache } from '@quiver/cache'
-import {
-  BASE_SLOT,
-  type Clock,
-  type Logger,
-  type SequenceId,
-  ServingError,
-  toServingError,
-} from '@quiver/protocol'
+import { BASE_SLOT, type Clock, type Logger, type SequenceId, ServingError, toServingError } from '@quiver/protocol'
 import { type BatchState, batchStateOf } from './batch-state.ts'
 import type { StreamingEngine, TextPart } from './engine/streaming-engine.ts'
 import { LoadMeter } from './load-meter.ts'
