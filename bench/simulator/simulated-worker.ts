@@ -5,6 +5,7 @@ import { LoadMeter } from '../../packages/worker/src/load-meter.ts'
 import { planStep } from '../../packages/worker/src/step/plan-step.ts'
 import { ServiceLedger } from '../../packages/worker/src/step/service-ledger.ts'
 import type { Admission, PlannedFinish, RunPlan, StepPlan, StepView } from '../../packages/worker/src/step/step-plan.ts'
+import { StepTimes } from '../../packages/worker/src/step/step-times.ts'
 import type { DeviceModel } from './device-model.ts'
 import {
   clientOf,
@@ -25,6 +26,8 @@ export interface WorkerCapacity {
   /** Of the places, for tenants who are expected back; absent: none. */
   readonly reservedShare?: number
   readonly ramBytes: number
+  /** Chunks are cut to what running streams can bear, as a worker does; absent: they are whole. */
+  readonly keepsPace?: boolean
 }
 
 /** The world around a worker. */
@@ -42,6 +45,7 @@ export class SimulatedWorker {
   readonly capacity: WorkerCapacity
   readonly #surroundings: WorkerSurroundings
   #meter = new LoadMeter()
+  readonly #times = new StepTimes()
   #ledger = new ServiceLedger()
   #tiers: SimulatedTiers
   #waiting: Run[] = []
@@ -224,6 +228,7 @@ export class SimulatedWorker {
     this.#after(tookMs, this.#start, () => {
       this.#isStepping = false
       this.#meter.step(promptRows, tookMs)
+      this.#times.record({ answers: plan.rows.length - promptRows, prompts: promptRows }, tookMs)
       this.#apply(plan)
       this.#step()
       this.#report()
@@ -280,7 +285,8 @@ export class SimulatedWorker {
   #view(): StepView {
     const nowMs = this.#simulation.nowMs()
     const [running, waiting] = [this.#running.map(runningView), this.#waiting.map(waitingView)]
-    return { nowMs, running, waiting, slots: this.#tiers.slots(), tenants: this.#ledger.view(nowMs) }
+    const pace = this.#times.pace()
+    return { nowMs, running, waiting, slots: this.#tiers.slots(), tenants: this.#ledger.view(nowMs), ...(pace && { pace }) }
   }
 
   #tell(digest: AdapterDigest, presence: HeldPresence | 'absent'): void {

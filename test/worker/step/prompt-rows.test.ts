@@ -26,13 +26,21 @@ describe('the rows of prompts in a step', () => {
     ['what 0.8 times the time of the answers has room for', pace, 31, 512, 46],
     ['the least that prompts go on by, beside a single fast stream', pace, 1, 512, leastPromptRows],
     ['what the typical pace has room for, where few decode just now', { ...pace, typicalMs: 30 }, 2, 512, 90],
-    ['a chunk that is smaller than the least', pace, 1, 8, 8],
+    ['a chunk that is smaller than the least', pace, 1, 2, 2],
     ['a chunk that is smaller than what fits', pace, 31, 40, 40],
   ])('are %s', (_title, times, answers, chunk, expected) => {
-    expect(promptRows(times, answers, chunk)).toBe(expected)
+    expect(promptRows(times, { decoding: answers, prompting: 1 }, chunk)).toBe(expected)
   })
 
-  it(`keep the step within 1.8 times its answers or the typical pace, are never less than the least, and as many as fit (SEED=${seed})`, () => {
+  it('are more where many wait for their prompts and few decode', () => {
+    const rows = [1, 2, 4, 8].map((prompting) => promptRows(pace, { decoding: 8, prompting }, 512))
+    expect(rows).toEqual([9, 14, 58, 146].map((count) => expect.closeTo(count, -1)))
+    expect(promptRows(pace, { decoding: 1, prompting: 15 }, 512)).toBeGreaterThan(400)
+    // One prompt gets no more beside fewer streams than the pace allows.
+    expect(promptRows(pace, { decoding: 2, prompting: 1 }, 512)).toBe(leastPromptRows)
+  })
+
+  it(`keep the step within its share, are never less than the least, and as many as fit (SEED=${seed})`, () => {
     const ascending = fc
       .array(fc.tuple(fc.integer({ min: 1, max: 60 }), fc.double({ min: 0.1, max: 20, noNaN: true })), {
         minLength: 1,
@@ -46,16 +54,23 @@ describe('the rows of prompts in a step', () => {
     const typicalMs = fc.double({ min: 0, max: 60, noNaN: true })
     const paces = fc.record({ answers: ascending, prompts: ascending, typicalMs })
     fc.assert(
-      fc.property(paces, fc.integer({ min: 1, max: 64 }), fc.integer({ min: 1, max: 700 }), (times, answers, chunk) => {
-        const rows = promptRows(times, answers, chunk)
-        const least = Math.min(leastPromptRows, chunk)
-        expect(rows).toBeGreaterThanOrEqual(least)
-        expect(rows).toBeLessThanOrEqual(chunk)
-        const answersMs = stepMs(times, { answers, prompts: 0 })
-        const allowedMs = 1.8 * Math.max(answersMs, times.typicalMs) - answersMs
-        if (rows > least) expect(promptMs(times, rows)).toBeLessThanOrEqual(allowedMs)
-        if (rows < chunk) expect(promptMs(times, rows + 1)).toBeGreaterThan(allowedMs)
-      }),
+      fc.property(
+        paces,
+        fc.integer({ min: 1, max: 64 }),
+        fc.nat(40),
+        fc.integer({ min: 1, max: 700 }),
+        (times, answers, waiting, chunk) => {
+          const rows = promptRows(times, { decoding: answers, prompting: waiting }, chunk)
+          const least = Math.min(leastPromptRows, chunk)
+          expect(rows).toBeGreaterThanOrEqual(least)
+          expect(rows).toBeLessThanOrEqual(chunk)
+          const answersMs = stepMs(times, { answers, prompts: 0 })
+          const slower = 1 + Math.max(0.8, (8 * (waiting - 1)) / answers)
+          const allowedMs = slower * Math.max(answersMs, times.typicalMs) - answersMs
+          if (rows > least) expect(promptMs(times, rows)).toBeLessThanOrEqual(allowedMs)
+          if (rows < chunk) expect(promptMs(times, rows + 1)).toBeGreaterThan(allowedMs)
+        },
+      ),
       { seed, numRuns: 300 },
     )
   })

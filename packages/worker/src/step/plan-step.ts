@@ -51,8 +51,10 @@ export function planStep(view: StepView, limits: StepLimits): StepPlan {
     if (adapter.kind === 'adapter' && leaving.has(sequence)) slots.leave(adapter.slot)
   }
   const decoding = running.filter(({ computed, promptLength }) => computed >= promptLength)
-  const answerRows = decoding.length
-  const batch = new BatchRows(limits.keepsPace ? promptRows(view.pace, answerRows, limits.chunkTokens) : limits.chunkTokens)
+  const ready = waiting.filter((sequence) => !isArriving(sequence)).length
+  const prompting = running.length - decoding.length + Math.min(ready, limits.sequences - running.length)
+  const contenders = { decoding: decoding.length, prompting }
+  const batch = new BatchRows(limits.keepsPace ? promptRows(view.pace, contenders, limits.chunkTokens) : limits.chunkTokens)
   for (const sequence of decoding) batch.add(sequence, slotOf(sequence), sequence.computed)
   const places = new Places({ view, running, waiting, limits })
   const { admissions, loads } = serve(order, slots, batch, places)
