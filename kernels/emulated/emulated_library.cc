@@ -4,7 +4,7 @@
 //   A, B        float16 or bfloat16, read where they lie: device memory is plain memory here
 //   slot, rank  not checked by the front, as where they lie on a device: the kernels take what is out of range for none
 //
-// Attention has no CUDA kernels: the host's compute it, one float at a time.
+// Attention and products with 8-bit weights have no CUDA kernels: the host's compute them, one output at a time.
 //
 // A value of y comes back from the launch only where the kernels changed it, so that what they leave alone keeps all its bits.
 #include <atomic>
@@ -17,10 +17,12 @@
 #include "gpu.cuh"
 #include "host/attention_plan.h"
 #include "host/kernels.h"
+#include "host/product_plan.h"
 #include "host/session_threads.h"
 #include "operator/attention_op.h"
 #include "operator/library.h"
 #include "operator/lora_op.h"
+#include "operator/product_op.h"
 
 namespace quiver {
 namespace {
@@ -102,6 +104,13 @@ const char *AttendOnHost(const AttentionCall &call, const ort::Api &api, ort::Ke
 
 constexpr AttentionBackend kAttention = {"CPUExecutionProvider", Prepare, Dispose, AttendOnHost};
 
+const char *MultiplyOnHost(const ProductCall &call, const ort::Api &api, ort::KernelContext *context, void *) {
+  SessionThreads threads(api, context);
+  return host::RunProduct(call, *host::ScalarProduct(), 1, threads);
+}
+
+constexpr ProductBackend kProduct = {"CPUExecutionProvider", Prepare, Dispose, MultiplyOnHost};
+
 constexpr LoraBackend kEmulated = {"CPUExecutionProvider", Element::kF32, {false, true, true}, false, Prepare, Dispose,
                                    RunOnShim, Copy};
 
@@ -118,6 +127,7 @@ QUIVER_EXPORT quiver::ort::Status *QUIVER_ORT_CALL RegisterCustomOps(quiver::ort
                                                                      const quiver::ort::ApiBase *base) {
   static const quiver::LoraOperator lora = quiver::MakeLoraOperator(quiver::kEmulated, *base);
   static const quiver::AttentionOperator attention = quiver::MakeAttentionOperator(quiver::kAttention);
-  static const quiver::ort::CustomOp *const operators[] = {&lora.callbacks, &attention.callbacks};
+  static const quiver::ProductOperator product = quiver::MakeProductOperator(quiver::kProduct);
+  static const quiver::ort::CustomOp *const operators[] = {&lora.callbacks, &attention.callbacks, &product.callbacks};
   return quiver::RegisterOperators(options, base, operators, std::size(operators));
 }
