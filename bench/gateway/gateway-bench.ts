@@ -81,7 +81,7 @@ async function measure(
   const { only, progress, seed, quick, signal } = context
   const isWanted = (part: string) => only.length === 0 || only.includes(part)
   const { name, url } = subject
-  const [seconds, warmupSeconds] = quick ? [4, 3] : [15, 6]
+  const [seconds, warmupSeconds] = quick ? [4, 12] : [15, 20]
   const common = { url, path: '/v1/chat/completions', seconds, warmupSeconds }
   const ask = async (kind: 'added' | 'whole' | 'stream'): Promise<LoadResult> => {
     signal.throwIfAborted()
@@ -98,7 +98,9 @@ async function measure(
   let latenciesMs: readonly number[] = []
   if (isWanted('added') && !(name === 'litellm')) {
     latenciesMs = (await ask('added')).latenciesMs
-    figures.push(...openFigures(name, latenciesMs, base))
+    if (latenciesMs.length === 0)
+      progress(`${name} cannot carry ${OPEN_RATE} requests/s here, and has no figures of what it adds`)
+    else figures.push(...openFigures(name, latenciesMs, base))
   }
   if (isWanted('whole')) figures.push(...wholeFigures(name, await ask('whole')))
   if (isWanted('stream')) figures.push(streamFigure(name, await ask('stream')))
