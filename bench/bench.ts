@@ -44,5 +44,7 @@ export interface Bench {
   readonly parts: readonly string[]
   /** Shown above its tables. */
   readonly charts?: readonly Chart[]
+  /** What this machine lacks for it, or undefined: then nothing is measured, and that is said. Absent: nothing is needed. */
+  missing?(): string | undefined
   run(context: BenchContext): Promise<readonly Figure[]>
 }

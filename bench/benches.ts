@@ -1,6 +1,7 @@
 import type { Bench } from './bench.ts'
 import { engineBench } from './engine/engine-bench.ts'
 import { gatewayBench } from './gateway/gateway-bench.ts'
+import { gpuBench } from './gpu/gpu-bench.ts'
 import { opsBench } from './ops/ops-bench.ts'
 import { placementBench } from './placement/placement-bench.ts'
 import { serveBench } from './serve/serve-bench.ts'
@@ -8,5 +9,5 @@ import { tiersBench } from './tiers/tiers-bench.ts'
 
 /** Every bench by its name, in the order of docs/benchmarks.md. */
 export const benches: ReadonlyMap<string, Bench> = new Map(
-  [engineBench, opsBench, tiersBench, placementBench, gatewayBench, serveBench].map((bench) => [bench.name, bench]),
+  [engineBench, opsBench, tiersBench, placementBench, gatewayBench, serveBench, gpuBench].map((bench) => [bench.name, bench]),
 )

@@ -60,6 +60,11 @@ export function reportPaths(root: string): ReportPaths {
 
 async function runBench(bench: Bench, command: Extract<Command, { kind: 'run' }>, deps: ProgramDeps): Promise<void> {
   const { only, seed, quick } = command
+  const missing = bench.missing?.()
+  if (missing !== undefined) {
+    deps.write(`${bench.name}: nothing was measured: ${missing}\n`)
+    return
+  }
   const { env, cwd, home, root, cleanUp, signal, progress } = deps
   const given = Object.fromEntries(environmentNames.map((name) => [name, env[name]]))
   const { config } = readConfig(

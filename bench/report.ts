@@ -36,7 +36,10 @@ export async function renderReport(benches: Iterable<Bench>, paths: ReportPaths)
     const notes = await readFile(path.join(paths.notes, `${name}.md`), 'utf8')
     pages.push({ title, description, result, notes, pictures })
   }
-  return { page: benchmarksPage(pages, await readFile(path.join(paths.notes, 'gpu.md'), 'utf8')), plots }
+  return {
+    page: benchmarksPage(pages, results.has('gpu') ? undefined : await readFile(path.join(paths.notes, 'gpu.md'), 'utf8')),
+    plots,
+  }
 }
 
 export async function writeReport(benches: Iterable<Bench>, paths: ReportPaths): Promise<void> {

@@ -1,5 +1,6 @@
 /**
- * `npm run test:gpu`: compiles the checks of the CUDA kernels by nvcc for this machine's GPU and runs them there. Where no GPU answers
+ * `npm run test:gpu`: compiles the checks of the CUDA kernels by nvcc for this machine's GPU and runs them there, then the engine on golden
+ * cases, for which `quiver cuda install` and `npm run build:cuda` must have been run. Where no GPU answers
  * it says so in one sentence and ends well: nothing was measured, and nothing is claimed. SEED repeats a sweep.
  */
 import { execFile } from 'node:child_process'
@@ -8,27 +9,19 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { promisify } from 'node:util'
-import koffi from 'koffi'
+import { cudaFolder } from '../packages/worker/src/cuda/cuda-install.ts'
+import { hasLibrary, missingGpu, runtimeVersion } from '../packages/worker/src/cuda/driver.ts'
+import { findDevice } from '../packages/worker/src/cuda/find-cuda.ts'
+import { checkedAdapters, wrongAnswers } from '../test/support/device-checks.ts'
+import { openGoldenEngine } from '../test/support/golden-engine.ts'
 import { type CheckRun, runGpuChecks } from '../test/support/gpu-checks.ts'
 import { loraCheckSources } from '../test/support/lora-checks.ts'
+import { cacheFolder } from '../test/support/quiver-server.ts'
 
 const root = path.join(import.meta.dirname, '..')
 const OUTPUT_BYTES = 64 << 20
+const ENGINE_TOKENS = 16
 const run = promisify(execFile)
-
-/** Asked of the driver itself, so that no compiler is fetched for nothing. @returns why no GPU can be used, or undefined */
-function missingGpu(): string | undefined {
-  try {
-    const driver = koffi.load(process.platform === 'win32' ? 'nvcuda.dll' : 'libcuda.so.1')
-    const started: unknown = driver.func('int cuInit(unsigned int flags)')(0)
-    if (started !== 0) return `no GPU can be used here (cuInit answers ${started})`
-    const count = [0]
-    const counted: unknown = driver.func('int cuDeviceGetCount(_Out_ int *count)')(count)
-    return counted === 0 && (count[0] ?? 0) > 0 ? undefined : 'the NVIDIA driver here knows no GPU'
-  } catch {
-    return 'no NVIDIA driver is installed here'
-  }
-}
 
 async function compile(folder: string): Promise<string> {
   const nvcc = (await run(path.join(root, 'kernels/cuda/build.sh'), ['nvcc'])).stdout.trim()
@@ -47,6 +40,36 @@ function runProgram(program: string, words: readonly string[]): Promise<CheckRun
   })
 }
 
+/** The engine on the GPU in each of its types, where everything that it needs is installed. @returns how many of them were wrong */
+async function checkEngine(write: (line: string) => void): Promise<number> {
+  let wrong = 0
+  for (const dtype of ['fp16', 'bf16'] as const) {
+    try {
+      const { backend, operator } = await findDevice(
+        {
+          choice: 'cuda',
+          dtype,
+          lora: 'auto',
+          cudaDir: cudaFolder(cacheFolder()),
+          kernelsLibrary: path.join(root, 'kernels/build/cuda/libquiver_lora_cuda.so'),
+        },
+        { log: (_level, message) => write(message), missingGpu, hasLibrary, runtimeVersion: runtimeVersion() },
+      )
+      if (backend === undefined || operator === undefined) throw new Error('no device was found')
+      const engine = await openGoldenEngine(operator, checkedAdapters, { dtype, backend })
+      const lines = await wrongAnswers(engine, ENGINE_TOKENS)
+      await engine.close()
+      write(`${lines.length === 0 ? 'right' : 'WRONG'}  engine ${dtype}: answers golden cases of the base and of four adapters`)
+      for (const line of lines) write(`       ${line}`)
+      if (lines.length > 0) wrong += 1
+    } catch (error) {
+      wrong += 1
+      write(`WRONG  engine ${dtype}: ${error instanceof Error ? error.message : String(error)}`)
+    }
+  }
+  return wrong
+}
+
 async function main(): Promise<number> {
   const write = (line: string): void => void process.stdout.write(`${line}\n`)
   const missing = missingGpu()
@@ -59,7 +82,8 @@ async function main(): Promise<number> {
   const folder = await mkdtemp(path.join(tmpdir(), 'quiver-gpu-'))
   try {
     const program = await compile(folder)
-    const failures = await runGpuChecks({ seed, run: (words) => runProgram(program, words), write })
+    const kernels = await runGpuChecks({ seed, run: (words) => runProgram(program, words), write })
+    const failures = kernels + (await checkEngine(write))
     write(failures === 0 ? 'all right' : `${failures} failed`)
     return failures === 0 ? 0 : 1
   } finally {

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import path from 'node:path'
 import type { Dtype, LoraMode } from '@quiver/protocol'
+import type { FoundDevice } from '../../packages/worker/src/cuda/find-cuda.ts'
 import type { Engine } from '../../packages/worker/src/engine/engine.ts'
 import { createOnnxEngine } from '../../packages/worker/src/engine/onnx/onnx-engine.ts'
 import { type LoadedModel, openModel } from '../../packages/worker/src/model/model-source.ts'
@@ -16,6 +17,8 @@ export interface EngineShape {
   readonly sequences: number
   /** What applies adapters, where it is not what the settings say. */
   readonly lora?: LoraMode
+  /** Absent: this machine's processor. */
+  readonly device?: FoundDevice
 }
 
 /** What a worker with the default settings has. */
@@ -57,7 +60,7 @@ export async function openEngine(
   shape: EngineShape,
 ): Promise<{ engine: Engine; model: LoadedModel; close(): Promise<void> }> {
   const { config, cleanUp, progress } = context
-  const operator = await benchOperator(context, shape.lora ?? config.lora)
+  const operator = shape.device?.operator ?? (await benchOperator(context, shape.lora ?? config.lora))
   const model = await openBenchModel(context)
   try {
     const engine = await createOnnxEngine({
@@ -73,6 +76,7 @@ export async function openEngine(
       cacheDir: path.join(config.cache, 'graphs'),
       threads: config.threads,
       operator,
+      device: shape.device?.backend,
       onProgress: ({ phase, label, done }) => {
         if (done === 0 && phase === 'convert') progress(`${phase} ${label} to ${shape.dtype}`)
       },

@@ -21,9 +21,10 @@ Every figure below is from one run on one machine, which is named with it; run \
 result in place of the one shown here. A target that is missed says MISSED, and the notes say what holds it back.
 `
 
-/** @param gpu what is to be said of GPUs, which no bench measures */
-export function benchmarksPage(pages: readonly BenchPage[], gpu: string): string {
-  return [INTRODUCTION, ...pages.map(pageOf), ['## On a GPU', '', gpu.trim(), ''].join('\n')].join('\n')
+/** @param gpu what is to be said of GPUs where the bench of them has no result */
+export function benchmarksPage(pages: readonly BenchPage[], gpu: string | undefined): string {
+  const promised = gpu === undefined ? [] : [['## On a GPU', '', gpu.trim(), ''].join('\n')]
+  return [INTRODUCTION, ...pages.map(pageOf), ...promised].join('\n')
 }
 
 function pageOf({ title, description, result, notes, pictures }: BenchPage): string {

@@ -233,7 +233,8 @@ extern "C" int quiver_lora_plan(const quiver_lora_call *call, void *plan, size_t
          quiver::PlanAt(plan, rows, slots), call->slot, rows, slots);
   const cudaError_t error = cudaGetLastError();
   if (error == cudaSuccess) return QUIVER_OK;
-  return report(QUIVER_CUDA_ERROR, "lora: the plan of %d rows was not launched: %s", rows, cudaGetErrorString(error));
+  return report(QUIVER_CUDA_ERROR, "lora: the plan of %d rows was not launched: %s (CUDA error %d)", rows,
+                cudaGetErrorString(error), static_cast<int>(error));
 }
 
 extern "C" int quiver_lora_apply(const quiver_lora_call *call, const void *plan, size_t plan_bytes, void *scratch,
@@ -248,5 +249,6 @@ extern "C" int quiver_lora_apply(const quiver_lora_call *call, const void *plan,
   const cudaError_t error = call->type == QUIVER_LORA_HALF ? quiver::LaunchAll<half>(*call, plan, scratch, on)
                                                            : quiver::LaunchAll<bfloat16>(*call, plan, scratch, on);
   if (error == cudaSuccess) return QUIVER_OK;
-  return report(QUIVER_CUDA_ERROR, "lora: %lld rows were not computed: %s", quiver::Printed(call->rows), cudaGetErrorString(error));
+  return report(QUIVER_CUDA_ERROR, "lora: %lld rows were not computed: %s (CUDA error %d)", quiver::Printed(call->rows),
+                cudaGetErrorString(error), static_cast<int>(error));
 }

@@ -212,13 +212,16 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
 
 cudaError_t cudaHostAlloc(void **memory, size_t bytes, unsigned) {
   if (const cudaError_t error = planted("cudaHostAlloc")) return error;
-  if (const cudaError_t error = cudaMalloc(memory, bytes)) return error;
-  if (*memory != nullptr) runtime().pinned[static_cast<const char *>(*memory)] = bytes;
+  *memory = nullptr;
+  if (posix_memalign(memory, 256, bytes == 0 ? 1 : bytes) != 0) return remember(cudaErrorMemoryAllocation);
+  memset(*memory, 0xff, bytes);
+  runtime().pinned[static_cast<const char *>(*memory)] = bytes;
   return cudaSuccess;
 }
 cudaError_t cudaFreeHost(void *memory) {
   runtime().pinned.erase(static_cast<const char *>(memory));
-  return cudaFree(memory);
+  free(memory);
+  return cudaSuccess;
 }
 
 cudaError_t cudaMemset(void *to, int value, size_t bytes) {

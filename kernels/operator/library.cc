@@ -53,6 +53,11 @@ ort::Status *RegisterOperators(ort::SessionOptions *options, const ort::ApiBase 
                   ort::kMaxMinor, version);
     return ort::Api(oldest).CreateStatus(ort::kFail, message);
   }
+  // The domain is the first runtime's own: another one in the same process must not be given it.
+  static const ort::ApiBase *const owner = base;
+  if (owner != base) {
+    return api.CreateStatus(ort::kFail, "Quiver's operators are in use by another ONNX Runtime of this process");
+  }
   KeepRuntime(*base);
   ort::CustomOpDomain *domain = nullptr;
   if (ort::Status *status = TheDomain(api, operators, count, &domain)) return status;

@@ -74,7 +74,8 @@ export async function openGoldenEngine(
   }
 }
 
-async function loadExample(engine: Engine, slot: SlotIndex, name: string, dtype: Dtype): Promise<void> {
+/** Puts one of the example adapters into a slot. */
+export async function loadExample(engine: Engine, slot: SlotIndex, name: string, dtype: Dtype): Promise<void> {
   const read = async (file: string) => new Uint8Array(await readFile(path.join(repositoryRoot, 'examples/adapters', name, file)))
   const files = { config: await read('adapter_config.json'), weights: await read('adapter_model.safetensors') }
   const layout = baseLayout(engine.model)

@@ -1,5 +1,7 @@
 import { ServingError } from '@quiver/protocol'
 import { afterEach, describe, expect, it } from 'vitest'
+import { EngineBroken } from '../../packages/worker/src/engine/engine-broken.ts'
+import { OVERTAKEN_MS } from '../../packages/worker/src/step/fair-order.ts'
 import { BatchHarness, type HarnessOptions } from '../support/batch-harness.ts'
 import { fakeDigest } from '../support/fake-adapter-cache.ts'
 import { referenceTokens } from '../support/fake-engine.ts'
@@ -100,6 +102,8 @@ describe('the batch loop', () => {
     const flood = [harness.run({ on: 'hot', maxNewTokens: 9 })]
     await engine.stepBegun(1)
     const waiter = harness.run({ on: 'cold', maxNewTokens: 3 })
+    // From then on nobody overtakes it because of what is in the slot.
+    harness.clock.advance(OVERTAKEN_MS)
     const servedBefore = waiter.end.then(() => harness.loop.state().finished.length)
     for (let index = 0; index < 40; index++) {
       await harness.turns(1)
@@ -275,6 +279,31 @@ describe('failures', () => {
     expect(harness.fatal).toMatchObject([{ message: 'failure 2' }])
     expect(harness.service.health()).toMatchObject({ status: 'failed' })
     expect(await harness.run().end).toMatchObject({ code: 'draining' })
+  })
+
+  it('W06 of an engine that is broken for good end the process at the first, and every stream with an error', async () => {
+    const { engine } = start({ neverEnds: true })
+    engine.failNextStep(new EngineBroken("the GPU's context is lost: a test"))
+    expect(await harness.run().end).toMatchObject({ code: 'internal' })
+    await harness.turns()
+    expect(harness.fatal).toMatchObject([{ message: "the GPU's context is lost: a test" }])
+    expect(harness.service.health()).toMatchObject({ status: 'failed' })
+  })
+
+  it('W06 of a copy that finds the engine broken for good end the process too', async () => {
+    const { engine } = start()
+    engine.failNextLoad(new EngineBroken('lost'))
+    expect(await harness.run({ on: 'a' }).end).toMatchObject({ code: 'internal' })
+    await harness.turns()
+    expect(harness.fatal).toMatchObject([{ message: 'lost' }])
+  })
+
+  it('W05 of a step for which the device has no memory end its sequences as overload, and the next is computed', async () => {
+    const { engine } = start()
+    engine.failNextStep(new ServingError('overloaded', "the GPU's memory is full: a test"))
+    expect(await harness.run().end).toMatchObject({ code: 'overloaded' })
+    expect(await harness.run().end).toMatchObject({ type: 'done' })
+    expect(harness.fatal).toEqual([])
   })
 
   it('of our own invariants end the process, and every stream with an error', async () => {

@@ -74,7 +74,18 @@ export const optionNames: Readonly<Record<ConfigKey, OptionName>> = {
     value: 'folder',
     help: 'what that server calls this folder, where it sees another path',
   },
-  dtype: { env: 'QUIVER_DTYPE', flag: 'dtype', value: 'type', help: `weights of the base model: ${dtypes.join(', ')}` },
+  device: {
+    env: 'QUIVER_DEVICE',
+    flag: 'device',
+    value: 'where',
+    help: 'where the model is computed: a GPU where one can be used (auto), only there (cuda), or the processor (cpu)',
+  },
+  dtype: {
+    env: 'QUIVER_DTYPE',
+    flag: 'dtype',
+    value: 'type',
+    help: `weights of the base model: ${dtypes.join(', ')}; a GPU computes in fp16, unless it is bf16`,
+  },
   lora: {
     env: 'QUIVER_LORA',
     flag: 'lora',

@@ -2,7 +2,7 @@
 import path from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { parseBucketPlace } from '@quiver/cache/origin'
-import { dtypes, limits, loraModes } from '@quiver/protocol'
+import { devices, dtypes, limits, loraModes } from '@quiver/protocol'
 import { z } from 'zod'
 import { parseStartAdapter } from './start-adapter.ts'
 
@@ -55,6 +55,7 @@ export function schemaFor({ cwd, home }: Surroundings) {
     keys: z.string().transform((text) => (text === '' ? '' : absolute(text))),
     adminKey: z.string().regex(/^[\x21-\x7e]{0,512}$/, { error: 'a secret without spaces, of at most 512 characters' }),
     model: filled('a folder, a .gguf file, a hub id such as org/name, or smollm2-135m-instruct'),
+    device: oneOf(devices),
     dtype: oneOf(dtypes),
     engine: oneOf(engines),
     remote: httpUrl,
@@ -141,6 +142,7 @@ export function defaultTexts({ home, processors }: Surroundings): Record<Exclude
     keys: '',
     adminKey: '',
     model: 'smollm2-135m-instruct',
+    device: 'auto',
     dtype: 'int8',
     engine: 'onnx',
     remote: '',

@@ -6,6 +6,7 @@ import { Command, CommanderError, Option } from 'commander'
 import manifest from '../package.json' with { type: 'json' }
 import { addAdaptersCommands } from './adapters-program.ts'
 import { optionText, type ReadConfig, readConfig } from './config.ts'
+import { addCudaCommands } from './cuda-program.ts'
 import type { Flags } from './given-option.ts'
 import type { WantedKey } from './keys-command.ts'
 import { unusedNames } from './launcher-names.ts'
@@ -72,6 +73,7 @@ async function exitCodeOf(args: readonly string[], log: Logger): Promise<number>
     return 0
   })
   addKeysCommands(program, surroundings)
+  addCudaCommands(program, surroundings)
   addAdaptersCommands(program, surroundings, process.stdout)
   try {
     await program.parseAsync([...args], { from: 'user' })

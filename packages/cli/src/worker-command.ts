@@ -5,9 +5,9 @@ import { openRedis, RedisRegistry, systemClock, WorkerRegistration } from '@quiv
 import { type Logger, ServingError, type WorkerMessage } from '@quiver/protocol'
 import { cgroupMemory, createProcessRunner, createWorker, nodeTimers, type Worker, type WorkerConfig } from '@quiver/worker'
 import { isLoopback } from './loopback.ts'
-import { remoteOf } from './remote-server.ts'
 import { s3Settings } from './object-store.ts'
 import type { Config } from './option-schema.ts'
+import { remoteOf } from './remote-server.ts'
 import { startFailure } from './start-failure.ts'
 import { onStopSignals } from './stop-signals.ts'
 import { addressForOthers } from './worker-address.ts'
@@ -148,6 +148,7 @@ function hasParent(): boolean {
 function workerConfig(config: Config, home: string): WorkerConfig {
   return {
     model: config.model,
+    device: config.device,
     dtype: config.dtype,
     remote: remoteOf(config),
     lora: config.lora,

@@ -1,14 +1,8 @@
 import type { AdapterCache } from '@quiver/cache'
-import {
-  type AdapterDigest,
-  type Clock,
-  type Logger,
-  type SequenceId,
-  ServingError,
-  toServingError,
-} from '@quiver/protocol'
+import { type AdapterDigest, type Clock, type Logger, type SequenceId, ServingError, toServingError } from '@quiver/protocol'
 import { type BatchState, batchStateOf } from './batch-state.ts'
 import type { Engine, StepResult } from './engine/engine.ts'
+import { EngineBroken } from './engine/engine-broken.ts'
 import { LoadMeter } from './load-meter.ts'
 import type { PrefixCache } from './prefix/prefix-cache.ts'
 import { SlotLoads } from './slot-loads.ts'
@@ -78,6 +72,8 @@ export class BatchLoop {
   #phase: 'open' | 'closing' | 'broken' = 'open'
   #stepStartedAtMs: number | undefined
   #failedInARow = 0
+  /** Told by a load: the engine will never compute again. */
+  #engineBroken: EngineBroken | undefined
   #whenEmpty: (() => void)[] = []
 
   constructor(deps: BatchLoopDeps) {
@@ -125,6 +121,10 @@ export class BatchLoop {
     }
   }
 
+  sharing(tenant: string) {
+    return this.#batch.ledger.sharing(tenant)
+  }
+
   /** Tokens that end a text: those of the model and of its tokenizer. */
   get eosTokenIds(): ReadonlySet<number> {
     return this.#stepDeps.eosTokenIds
@@ -132,10 +132,6 @@ export class BatchLoop {
 
   get isOpen(): boolean {
     return this.#phase === 'open'
-  }
-
-  sharing(tenant: string) {
-    return this.#batch.ledger.sharing(tenant)
   }
 
   /** Takes a sequence over, with its lease. After the end it is answered at once with an error. */
@@ -197,6 +193,7 @@ export class BatchLoop {
 
   async #turn(): Promise<void> {
     this.#gather()
+    if (this.#engineBroken !== undefined) throw this.#engineBroken
     const nowMs = this.#deps.clock.nowMs()
     const plan = planStep(this.#batch.view(this.#deps.cache.device.snapshot(), nowMs, this.#times.pace()), this.#limits)
     beginStep(this.#batch, plan, this.#stepDeps)
@@ -230,7 +227,7 @@ export class BatchLoop {
         cause: String(thrown),
       })
       abandonStep(this.#batch, plan, thrown, this.#stepDeps)
-      if (this.#failedInARow >= FAILED_STEPS_IN_A_ROW) throw thrown
+      if (thrown instanceof EngineBroken || this.#failedInARow >= FAILED_STEPS_IN_A_ROW) throw thrown
       return undefined
     } finally {
       this.#stepStartedAtMs = undefined
@@ -250,7 +247,10 @@ export class BatchLoop {
       if (event.type === 'arrived') this.#batch.add(event.sequence)
       else if (event.type === 'cancelled') this.#batch.find(event.id)?.cancel()
       else if (event.type === 'lease_failed') this.#batch.find(event.id)?.fail(event.error)
-      else this.#batch.failAdapter(event.digest, event.error)
+      else {
+        this.#batch.failAdapter(event.digest, event.error)
+        if (event.error instanceof EngineBroken) this.#engineBroken = event.error
+      }
     }
   }
 

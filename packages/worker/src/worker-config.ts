@@ -1,5 +1,5 @@
 import type { HubConfig } from '@quiver/cache/hub'
-import { type Clock, type Dtype, type Logger, type LoraMode, limits, type Progress } from '@quiver/protocol'
+import { type Clock, type DeviceChoice, type Dtype, type Logger, type LoraMode, limits, type Progress } from '@quiver/protocol'
 import type { RemoteConfig } from './engine/remote/remote-engine.ts'
 import type { ReadMemory } from './memory-pressure.ts'
 import type { ProcessRunner } from './model/process-runner.ts'
@@ -13,6 +13,8 @@ export interface WorkerConfig {
   /** A built-in alias, a folder, a .gguf file or a hub id. */
   readonly model: string
   readonly dtype: Dtype
+  /** Where the model is computed; absent: on the CPU. */
+  readonly device?: DeviceChoice
   /** A server that computes instead of this process; absent: ONNX Runtime does, here. */
   readonly remote?: RemoteConfig | undefined
   /** What applies adapters. */

@@ -1,6 +1,9 @@
 import path from 'node:path'
 import { type AdapterCache, createAdapterCache } from '@quiver/cache'
 import { openObjectStore, type WatchedStore } from '@quiver/cache/store'
+import { cudaFolder } from './cuda/cuda-install.ts'
+import { hasLibrary, missingGpu, runtimeVersion } from './cuda/driver.ts'
+import { type FoundDevice, findDevice } from './cuda/find-cuda.ts'
 import type { Engine } from './engine/engine.ts'
 import { createOnnxEngine, packedDtype } from './engine/onnx/onnx-engine.ts'
 import { findOperator } from './engine/onnx/operator-library.ts'
@@ -19,12 +22,19 @@ export interface WorkerParts {
   openModel(config: WorkerConfig, deps: WorkerDeps): Promise<LoadedModel>
   createTokenizer(files: TokenizerFiles, deps: WorkerDeps): Tokenizer
   /** Reads the model's weights; they may be closed when it is done. */
-  createEngine(model: LoadedModel, config: WorkerConfig, deps: WorkerDeps): Promise<Engine>
+  createEngine(model: LoadedModel, config: WorkerConfig & Partial<FoundDevice>, deps: WorkerDeps): Promise<Engine>
+  /** Where the model is computed, and what in. */
+  chooseDevice(config: WorkerConfig, deps: WorkerDeps): Promise<FoundDevice>
   /** Opens the server that computes instead. */
   openRemote(remote: RemoteConfig, base: RemoteBase, config: WorkerConfig, deps: WorkerDeps): Promise<StreamingEngine>
   /** Any store of adapters, by its address. */
   openStore(url: string, config: WorkerConfig, deps: WorkerDeps): Promise<WatchedStore>
-  createCache(engine: Engine | StreamingEngine, config: WorkerConfig, deps: WorkerDeps, store: WatchedStore): Promise<AdapterCache>
+  createCache(
+    engine: Engine | StreamingEngine,
+    config: WorkerConfig,
+    deps: WorkerDeps,
+    store: WatchedStore,
+  ): Promise<AdapterCache>
 }
 
 /** What a server must agree with. */
@@ -46,17 +56,20 @@ export const defaultParts: WorkerParts = {
 
   createEngine: async (model, config, { runProcess, log, onProgress, signal }) => {
     const { platform, arch } = process
-    const operator = await findOperator(
-      {
-        mode: config.lora,
-        kernelsDir: config.kernelsDir,
-        cacheDir: path.join(config.cacheDir, 'operators'),
-        platform,
-        arch,
-        jobs: config.threads,
-      },
-      { runProcess, log, onProgress, signal },
-    )
+    const { backend: device } = config
+    const operator =
+      config.operator ??
+      (await findOperator(
+        {
+          mode: config.lora,
+          kernelsDir: config.kernelsDir,
+          cacheDir: path.join(config.cacheDir, 'operators'),
+          platform,
+          arch,
+          jobs: config.threads,
+        },
+        { runProcess, log, onProgress, signal },
+      ))
     return await createOnnxEngine({
       model,
       dtype: config.dtype,
@@ -71,6 +84,7 @@ export const defaultParts: WorkerParts = {
       cacheDir: path.join(config.cacheDir, 'graphs'),
       threads: config.threads,
       operator,
+      device,
       onProgress,
       signal,
     })
@@ -78,6 +92,18 @@ export const defaultParts: WorkerParts = {
 
   openRemote: (remote, base, { sequences, totalTokens, slots, maxRank }, { fetch, timers, log }) =>
     createRemoteEngine({ ...remote, sequences, totalTokens, slots, maxRank }, { ...base, fetch, timers, log }),
+
+  chooseDevice: ({ device: choice = 'cpu', dtype, lora, cacheDir, kernelsDir }, { log }) =>
+    findDevice(
+      {
+        choice,
+        dtype,
+        lora,
+        cudaDir: cudaFolder(cacheDir),
+        kernelsLibrary: path.join(kernelsDir, 'build/cuda/libquiver_lora_cuda.so'),
+      },
+      { log, missingGpu, hasLibrary, runtimeVersion: runtimeVersion() },
+    ),
 
   openStore: (url, config, { clock, timers, log, uniqueId, drawSeed }) =>
     openObjectStore(url, { s3: config.s3 ?? {} }, { clock, timers, log, uniqueId, random: () => fractionOf(drawSeed()) }),

@@ -4,6 +4,7 @@ import { limits, ServingError, type WorkerInfo } from '@quiver/protocol'
 import manifest from '../package.json' with { type: 'json' }
 import { AdapterService } from './adapter-service.ts'
 import type { BatchState } from './batch-state.ts'
+import type { FoundDevice } from './cuda/find-cuda.ts'
 import type { Engine } from './engine/engine.ts'
 import type { StreamingEngine } from './engine/streaming-engine.ts'
 import { EventFeed } from './event-feed.ts'
@@ -43,13 +44,14 @@ export interface Worker {
  * @throws ServingError saying what could not be opened and what to change; nothing is left open then
  * @example const worker = await createWorker(config, deps); console.log(worker.url)
  */
-export async function createWorker(config: WorkerConfig, deps: WorkerDeps): Promise<Worker> {
+export async function createWorker(given: WorkerConfig, deps: WorkerDeps): Promise<Worker> {
   const parts = { ...defaultParts, ...deps.parts }
   const service = new StartingService()
   const cleanUp: (() => Promise<void>)[] = []
   try {
-    const server = await listen(config, deps, service)
+    const server = await listen(given, deps, service)
     cleanUp.push(() => server.close())
+    const config = { ...given, ...(given.remote === undefined ? await parts.chooseDevice(given, deps) : {}) }
     const base = await openBase({ config, deps, parts }, cleanUp)
     const store = await parts.openStore(config.storeUrl, config, deps)
     const cache = await parts.createCache(base.engine, config, deps, store)
@@ -117,7 +119,7 @@ interface Base {
 }
 
 async function openBase(
-  { config, deps, parts }: { config: WorkerConfig; deps: WorkerDeps; parts: WorkerParts },
+  { config, deps, parts }: { config: WorkerConfig & Partial<FoundDevice>; deps: WorkerDeps; parts: WorkerParts },
   cleanUp: (() => Promise<void>)[],
 ): Promise<Base> {
   const model = await parts.openModel(config, deps)
@@ -184,7 +186,13 @@ function infoOf(config: WorkerConfig, deps: WorkerDeps, { engine, spec, sha }: B
   return {
     workerId: `worker-${deps.uniqueId()}`,
     version: manifest.version,
-    model: { id: spec.id, sha, family: spec.family, dtype: config.remote === undefined ? config.dtype : 'server', vocabSize: spec.vocabSize },
+    model: {
+      id: spec.id,
+      sha,
+      family: spec.family,
+      dtype: config.remote === undefined ? config.dtype : 'server',
+      vocabSize: spec.vocabSize,
+    },
     engine: { ...description },
     layout: baseLayout(spec),
     limits: {

@@ -1,8 +1,13 @@
 import { mkdir, truncate, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { type CudaPackage, libraryPackages, ORT_VERSION, providerPackage } from '../../../packages/worker/src/cuda/cuda-packages.ts'
 import { packageFolder } from '../../../packages/worker/src/cuda/cuda-install.ts'
+import {
+  type CudaPackage,
+  libraryPackages,
+  ORT_VERSION,
+  providerPackage,
+} from '../../../packages/worker/src/cuda/cuda-packages.ts'
 import { runtimeVersion } from '../../../packages/worker/src/cuda/driver.ts'
 import { type DeviceSearch, type DeviceSearchDeps, findDevice } from '../../../packages/worker/src/cuda/find-cuda.ts'
 import { refusal } from '../../support/refusal.ts'
@@ -64,7 +69,9 @@ describe('device auto', () => {
     const { found, lines } = await look({}, { has: [] })
     expect(await found).toEqual({ dtype: 'int8' })
     expect(lines).toHaveLength(1)
-    expect(lines[0]).toMatch(/^warn: .+CUDA provider 1\.30\.0 is not installed \(run `quiver cuda install`\).+NVIDIA's libraries.+`npm run build:cuda`/)
+    expect(lines[0]).toMatch(
+      /^warn: .+CUDA provider 1\.30\.0 is not installed \(run `quiver cuda install`\).+NVIDIA's libraries.+`npm run build:cuda`/,
+    )
   })
 
   test('leaves what a GPU does not compute to the CPU', async () => {

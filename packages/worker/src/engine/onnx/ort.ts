@@ -8,13 +8,11 @@
  * `OrtGetApiBase()->GetApi(version)` answers a table of function pointers whose order never changes, so a function is an
  * index (onnxruntime_c_api.h). Every status is checked and released here; every handle has one owner who closes it.
  */
-import { existsSync, readdirSync } from 'node:fs'
-import { createRequire } from 'node:module'
-import { dirname, join } from 'node:path'
 import { ServingError } from '@quiver/protocol'
 import koffi, { type KoffiFunc, type LibraryHandle } from 'koffi'
 import type { DeviceSpan } from './device/device.ts'
 import { loadNativeLibrary } from './native-library.ts'
+import { runtimeLibraryPath } from './runtime-library.ts'
 
 /** The API table's version: the oldest that has every function used here. */
 const API_VERSION = 20
@@ -76,23 +74,6 @@ export interface OnnxRuntime {
   close(): void
 }
 
-/** Where onnxruntime-node keeps the library for this platform. @throws ServingError `internal` when it is not there */
-function libraryPath(): string {
-  let root: string
-  try {
-    root = dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'))
-  } catch (cause) {
-    throw new ServingError('internal', 'the package onnxruntime-node is not installed: run `npm ci`', {}, { cause })
-  }
-  const folder = join(root, 'bin', 'napi-v6', process.platform, process.arch)
-  const name =
-    existsSync(folder) && readdirSync(folder).find((file) => /^(lib)?onnxruntime(\.[\d.]+)?\.(so|dylib|dll)/.test(file))
-  if (!name) {
-    throw new ServingError('internal', `onnxruntime-node has no library for ${process.platform}/${process.arch}`)
-  }
-  return join(folder, name)
-}
-
 const pointer = 'void *'
 /** Where a new handle is written, see handlePlace. */
 const out = pointer
@@ -139,7 +120,7 @@ type Api = {
   readonly release: Releases
 }
 
-function loadApi(path = libraryPath()): { api: Api; version: string; library: LibraryHandle } {
+function loadApi(path = runtimeLibraryPath()): { api: Api; version: string; library: LibraryHandle } {
   const library = loadNativeLibrary(path)
   const base = library.func('OrtGetApiBase', pointer, [])()
   const [getApi, getVersion] = koffi.decode(base, koffi.array(pointer, 2)) as [Handle, Handle]
