@@ -2,11 +2,11 @@
 import { readdir } from 'node:fs/promises'
 import { type AdapterCache, type AdapterIdentity, createAdapterCache } from '@quiver/cache'
 import { inspectAdapter } from '@quiver/cache/format'
-import { type ObjectStore, putStoredAdapter, storedAdapterKeys, WatchedStore } from '@quiver/cache/store'
+import { type ObjectStore, putStoredAdapter, type S3StoreOptions, storedAdapterKeys, WatchedStore } from '@quiver/cache/store'
 import type { Logger } from '@quiver/protocol'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { buildAdapter, tinyLayout } from '../support/adapter-files.ts'
-import { FaultProxy } from '../support/fault-proxy.ts'
+import { type Fault, FaultProxy } from '../support/fault-proxy.ts'
 import { ManualClock } from '../support/manual-clock.ts'
 import { MemoryDevice } from '../support/memory-device.ts'
 import { refusal } from '../support/refusal.ts'
@@ -32,11 +32,11 @@ interface Setting {
   reopened(): Promise<AdapterCache>
 }
 
-async function setting(): Promise<Setting> {
+async function setting(options: S3StoreOptions = quick): Promise<Setting> {
   const folder = await freshFolder()
   const proxy = await FaultProxy.start(folder.endpoint)
   const clock = new ManualClock()
-  const store = new WatchedStore(s3StoreAt({ ...folder, endpoint: proxy.url }, quick), { clock })
+  const store = new WatchedStore(s3StoreAt({ ...folder, endpoint: proxy.url }, options), { clock })
   const cacheDir = await temporaryFolder()
   const open = async (): Promise<AdapterCache> => {
     const config = {
@@ -66,6 +66,13 @@ async function published(store: ObjectStore, alpha: number): Promise<AdapterIden
   const { digest } = await inspectAdapter(built.config, built.weights, tinyLayout, 8)
   await putStoredAdapter(store, digest, built)
   return { digest, name: `adapter-${alpha}` }
+}
+
+const slowDown: Fault = {
+  kind: 'answer',
+  status: 503,
+  headers: { 'content-type': 'application/xml' },
+  body: Buffer.from('<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>'),
 }
 
 /** Loads it and lets it go. */
@@ -174,5 +181,39 @@ describe('an adapter in S3', () => {
     clock.advance(60_000)
     await load(restarted, cold)
     expect(store.health()).toEqual({ status: 'ok' })
+  })
+
+  it('G14 by the hundreds at once, at a worker that has none of them, all come, and the store has to ask for patience only seldom', async () => {
+    const patient = { ...quick, retry: { attempts: 5, budgetMs: 60_000, firstPauseMs: 1, longestPauseMs: 4 } }
+    const { proxy, store, cache } = await setting(patient)
+    const [identities, objects] = [[] as AdapterIdentity[], new Map<string, Uint8Array>()]
+    for (let alpha = 1; alpha <= 300; alpha++) {
+      const built = buildAdapter({ alpha })
+      const { digest } = await inspectAdapter(built.config, built.weights, tinyLayout, 8)
+      const keys = storedAdapterKeys(digest)
+      objects.set(keys.config, built.config).set(keys.weights, built.weights)
+      identities.push({ digest, name: `adapter-${alpha}` })
+    }
+    const allowed = 3
+    let [most, refused] = [0, 0]
+    // The proxy has them itself: to put so many into the server takes longer than all else here.
+    proxy.spoil = async ({ path }) => {
+      most = Math.max(most, proxy.underWay)
+      if (proxy.underWay > allowed) {
+        refused += 1
+        return slowDown
+      }
+      await new Promise((resolve) => setImmediate(resolve))
+      const [, body] = [...objects].find(([key]) => path.includes(key)) ?? []
+      if (body === undefined) throw new Error(`nobody asked for ${path} to be there`)
+      return { kind: 'answer', status: 200, headers: { etag: '"one"' }, body: Buffer.from(body) }
+    }
+    await Promise.all(identities.map((identity) => load(cache, identity)))
+    expect(store.health()).toEqual({ status: 'ok' })
+    expect(proxy.requests.length - refused).toBe(600)
+    // 8 together at first, a few more before the first refusal is heard.
+    expect(most).toBeLessThanOrEqual(12)
+    expect(refused).toBeGreaterThan(0)
+    expect(refused).toBeLessThanOrEqual(30)
   })
 })

@@ -42,9 +42,17 @@ export class FaultProxy {
   spoil: Spoiling = () => undefined
   /** While it is true, connections are refused or broken. */
   isDown = false
+  /** Requests that have not been answered to their end. */
+  underWay = 0
   readonly #target: URL
   readonly #server = createServer((request, response) => {
-    this.#serve(request, response).catch(() => response.destroy())
+    this.underWay += 1
+    this.#serve(request, response)
+      .catch(() => response.destroy())
+      // Before the client can have read the answer: its next request finds the place free.
+      .finally(() => {
+        this.underWay -= 1
+      })
   })
   readonly #sockets = new Set<Socket>()
   #port = 0

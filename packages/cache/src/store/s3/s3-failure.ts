@@ -18,6 +18,8 @@ export interface Judgement {
   readonly reason: string
   /** The same request may succeed a little later. */
   readonly isTransient: boolean
+  /** The store wants fewer requests at once. */
+  readonly wantsFewer: boolean
   /** The keys are past their time: the same request may succeed with fresh ones. */
   readonly isExpired: boolean
 }
@@ -39,6 +41,9 @@ const transientCodes = new Set([
   'IncompleteBody',
   'XAmzContentSHA256Mismatch',
 ])
+/** Some servers give the code, some only the status. */
+const fewerStatus = new Set([429, 503])
+const fewerCodes = new Set(['SlowDown', 'Throttling', 'ThrottlingException'])
 const expiredCodes = new Set(['ExpiredToken', 'ExpiredTokenException', 'TokenRefreshRequired'])
 
 export function judge(thrown: unknown): Judgement {
@@ -47,17 +52,14 @@ export function judge(thrown: unknown): Judgement {
     const status = $metadata.httpStatusCode
     const isExpired = expiredCodes.has(name)
     const isTransient = !isExpired && (transientCodes.has(name) || transientStatus.has(status ?? 0))
-    return { status, reason: name === 'Unknown' ? `status ${status}` : name, isTransient, isExpired }
+    const wantsFewer = fewerCodes.has(name) || fewerStatus.has(status ?? 0)
+    return { status, reason: name === 'Unknown' ? `status ${status}` : name, isTransient, wantsFewer, isExpired }
   }
   const name = thrown instanceof Error ? thrown.name : 'unknown'
   // Without keys, nothing goes out at all. What else is no answer of the store is the network's doing, or an answer cut off.
   const isTransient = name !== 'CredentialsProviderError' && !(thrown instanceof ServingError)
-  return {
-    status: statusOf(thrown),
-    reason: reasonOf(thrown),
-    isTransient,
-    isExpired: false,
-  }
+  const status = statusOf(thrown)
+  return { status, reason: reasonOf(thrown), isTransient, wantsFewer: fewerStatus.has(status ?? 0), isExpired: false }
 }
 
 function reasonOf(thrown: unknown): string {

@@ -1,7 +1,8 @@
-/** How a request goes out: with which client, how often, and within what time. */
+/** How a request goes out: with which client, beside how many others, how often, and within what time. */
 import { S3Client } from '@aws-sdk/client-s3'
 import { ServingError } from '@quiver/protocol'
 import { AttemptLimits, type TimeLimits } from './attempt-limits.ts'
+import { RequestWindow } from './request-window.ts'
 import type { S3Address } from './s3-address.ts'
 import { judge, s3Failure } from './s3-failure.ts'
 import { Retries, type RetryDeps, type RetryPolicy, RetryPurse } from './s3-retries.ts'
@@ -41,15 +42,19 @@ export interface S3Attempt {
   readonly retries: Retries
 }
 
+type Once<T> = { readonly ok: true; readonly result: T } | { readonly ok: false; readonly thrown: unknown }
+
 export class S3Requests {
   readonly #config: S3RequestsConfig
   readonly #deps: RetryDeps
   readonly #purse = new RetryPurse()
+  readonly #window: RequestWindow
   #client: S3Client
 
   constructor(config: S3RequestsConfig, deps: RetryDeps) {
     this.#config = config
     this.#deps = deps
+    this.#window = new RequestWindow(deps.clock)
     this.#client = this.#newClient()
   }
 
@@ -58,32 +63,46 @@ export class S3Requests {
    * @throws ServingError as ObjectStore says
    */
   async run<T>(operation: S3Operation, attempt: (attempt: S3Attempt) => Promise<T>): Promise<T> {
-    const { signal, sendBytes } = operation
+    const { signal } = operation
     const retries = new Retries(this.#config.retry, this.#deps, this.#purse)
     for (let isRenewed = false; ; ) {
       const client = this.#client
-      const limits = new AttemptLimits(this.#deps.timers, this.#config.time, {
-        signal,
-        ...(sendBytes === undefined ? {} : { sendBytes }),
-      })
-      try {
-        const result = await attempt({ client, limits, retries })
+      const outcome = await this.#once(operation, (limits) => attempt({ client, limits, retries }))
+      if (outcome.ok) {
         retries.succeeded()
-        return result
-      } catch (caught) {
-        if (signal?.aborted) throw cancelled(operation, caught)
-        const thrown = limits.tooSlow ?? caught
-        const { isTransient, isExpired } = judge(thrown)
-        if (isExpired && !isRenewed) {
-          isRenewed = true
-          this.#renew(client)
-        } else if (!isTransient || !(await retries.again(signal))) {
-          if (signal?.aborted) throw cancelled(operation, thrown)
-          throw this.#failure(thrown, operation, retries.attempts)
-        }
-      } finally {
-        limits.end()
+        return outcome.result
       }
+      const { thrown } = outcome
+      if (signal?.aborted) throw cancelled(operation, thrown)
+      const { isTransient, isExpired } = judge(thrown)
+      if (isExpired && !isRenewed) {
+        isRenewed = true
+        this.#renew(client)
+      } else if (!isTransient || !(await retries.again(signal))) {
+        if (signal?.aborted) throw cancelled(operation, thrown)
+        throw this.#failure(thrown, operation, retries.attempts)
+      }
+    }
+  }
+
+  /** One attempt, when there is a place for it; its pauses hold none. */
+  async #once<T>({ signal, sendBytes }: S3Operation, attempt: (limits: AttemptLimits) => Promise<T>): Promise<Once<T>> {
+    const leave = await this.#window.enter(signal)
+    if (leave === undefined) return { ok: false, thrown: signal?.reason }
+    const limits = new AttemptLimits(this.#deps.timers, this.#config.time, {
+      signal,
+      ...(sendBytes === undefined ? {} : { sendBytes }),
+    })
+    try {
+      const result = await attempt(limits)
+      leave('served')
+      return { ok: true, result }
+    } catch (caught) {
+      const thrown = limits.tooSlow ?? caught
+      leave(judge(thrown).wantsFewer ? 'refused' : 'failed')
+      return { ok: false, thrown }
+    } finally {
+      limits.end()
     }
   }
 
