@@ -4,10 +4,14 @@ import { gatewayBench } from './gateway/gateway-bench.ts'
 import { gpuBench } from './gpu/gpu-bench.ts'
 import { opsBench } from './ops/ops-bench.ts'
 import { placementBench } from './placement/placement-bench.ts'
+import { qualityBench } from './quality/quality-bench.ts'
 import { serveBench } from './serve/serve-bench.ts'
 import { tiersBench } from './tiers/tiers-bench.ts'
 
 /** Every bench by its name, in the order of docs/benchmarks.md. */
 export const benches: ReadonlyMap<string, Bench> = new Map(
-  [engineBench, opsBench, tiersBench, placementBench, gatewayBench, serveBench, gpuBench].map((bench) => [bench.name, bench]),
+  [engineBench, qualityBench, opsBench, tiersBench, placementBench, gatewayBench, serveBench, gpuBench].map((bench) => [
+    bench.name,
+    bench,
+  ]),
 )

@@ -55,7 +55,9 @@ export async function measureProducts(context: BenchContext): Promise<Figure[]> 
     for (const run of runs) await run.run()
     const rounds = Math.ceil((context.quick ? 4 : 40) / (rows > 32 ? 2 : 1))
     progress(`products of ${rows} rows: ${rounds} each`)
-    const samples = await interleave(names, { rounds, random, signal }, (way) => timed(() => runs[names.indexOf(way)]?.run()))
+    const samples = await interleave(names, { rounds, random, signal }, (way) =>
+      timed(async () => await runs[names.indexOf(way)]?.run()),
+    )
     for (const run of runs) run.close()
     figures.push(...figuresOf(rows, (way) => samples.of(way)))
   }
@@ -104,7 +106,7 @@ async function chain(folder: string, products: ProductForm, weight: Float32Array
   const dataFile = 'weights.bin'
   const model = new OnnxModelBuilder(dataFile)
   const file = await WeightFile.create(path.join(folder, dataFile))
-  const source = { read: async () => weight, close: async () => {} }
+  const source = { has: () => true, read: async () => weight, close: async () => {} }
   const weights = new GraphWeights({ model, weights: source, file, dtype: 'int8', products })
   let x = model.input('x', 'f32', ['rows', FEATURES])
   for (let product = 0; product < 2 * PAIRS; product += 1) {

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import type { Summary } from './statistics.ts'
 
-export const units = ['ms', 's', 'x', 'tokens/s', 'requests/s', 'GFLOP/s', 'GB/s', 'MB', 'µs', 'loads', 'share'] as const
+export const units = ['ms', 's', 'x', 'tokens/s', 'requests/s', 'GFLOP/s', 'GB/s', 'MB', 'µs', 'loads', 'share', 'nats'] as const
 export type Unit = (typeof units)[number]
 
 const targetSchema = z.object({ at: z.enum(['most', 'least']), value: z.number() })
@@ -9,7 +9,7 @@ export type Target = z.infer<typeof targetSchema>
 
 /**
  * One measured thing. `MB` and `GB` are millions and milliards of bytes; `x` is a ratio of medians taken in one loop, or of counts;
- * `loads` are counted.
+ * `loads` are counted, `nats` are natural logarithms.
  */
 export const figureSchema = z.object({
   /** Stable name, by which notes speak of it: `decode.rows16.different.ratio`. */

@@ -5,6 +5,7 @@ import { type Figure, type Target, type Unit, verdictOf } from './figure.ts'
 export function formatValue(value: number, unit: Unit): string {
   if (unit === 'x') return `${value.toFixed(2)}×`
   if (unit === 'share') return value.toFixed(3)
+  if (unit === 'nats') return `${value.toFixed(4)} ${unit}`
   if (unit === 'loads') return `${groupThousands(value.toFixed(0))} ${unit}`
   const digits = Math.abs(value) >= 1000 ? 0 : Math.abs(value) >= 10 ? 1 : 2
   return `${groupThousands(value.toFixed(digits))} ${unit}`

@@ -1,7 +1,7 @@
 /** What quiver::Product8 refuses, and what it keeps apart. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { packedShape } from '../../packages/worker/src/engine/onnx/packed-product.ts'
-import type { BoundInput } from '../support/lora-operator.ts'
+import type { BoundInput } from '../support/node-under-test.ts'
 import { builtOperator, NEEDS_COMPILER } from '../support/operator-under-test.ts'
 import { ProductOperatorUnderTest, randomMatrix, randomProduct } from '../support/product-operator.ts'
 import { randomFrom } from '../support/random-seed.ts'

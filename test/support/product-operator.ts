@@ -1,10 +1,6 @@
 /** quiver::Product8 alone: a graph of one node, run by ONNX Runtime, and the same computed plainly. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import path from 'node:path'
 import { readBf16 } from '../../packages/cache/src/format/half.ts'
 import { OnnxModelBuilder } from '../../packages/worker/src/engine/onnx/onnx-model.ts'
-import { loadOnnxRuntime, type OnnxRuntime, type Session } from '../../packages/worker/src/engine/onnx/ort.ts'
 import {
   PANEL_OUTPUTS,
   packedShape,
@@ -12,7 +8,7 @@ import {
   UNIT_BYTES,
   UNIT_INPUTS,
 } from '../../packages/worker/src/engine/onnx/packed-product.ts'
-import type { BoundInput } from './lora-operator.ts'
+import { type BoundInput, NodeUnderTest } from './node-under-test.ts'
 
 export interface ProductShape {
   readonly inputs: number
@@ -25,34 +21,20 @@ export interface ProductGraph extends ProductShape {
 }
 
 export class ProductOperatorUnderTest {
-  readonly #runtime: OnnxRuntime
-  readonly #session: Session
+  readonly #node: NodeUnderTest
   readonly #graph: ProductGraph
 
-  private constructor(runtime: OnnxRuntime, session: Session, graph: ProductGraph) {
-    this.#runtime = runtime
-    this.#session = session
+  private constructor(node: NodeUnderTest, graph: ProductGraph) {
+    this.#node = node
     this.#graph = graph
   }
 
   static async open(graph: ProductGraph): Promise<ProductOperatorUnderTest> {
-    const folder = await mkdtemp(path.join(tmpdir(), 'quiver-product-'))
-    const runtime = loadOnnxRuntime()
-    try {
-      const file = path.join(folder, 'product.onnx')
-      await writeFile(file, modelOf(graph))
-      const session = await runtime.createSession(file, { threads: graph.threads ?? 2, operatorLibraries: [graph.library] })
-      return new ProductOperatorUnderTest(runtime, session, graph)
-    } catch (error) {
-      runtime.close()
-      throw error
-    } finally {
-      await rm(folder, { recursive: true, force: true })
-    }
+    return new ProductOperatorUnderTest(await NodeUnderTest.open(graph.library, modelOf(graph), graph.threads), graph)
   }
 
   /** @returns x [rows, inputs] · packed weights, [rows, outputs] */
-  async run(x: Float32Array<ArrayBuffer>, weights: Uint8Array<ArrayBuffer>): Promise<Float32Array<ArrayBuffer>> {
+  async run(x: Float32Array<ArrayBuffer>, weights: Uint8Array<ArrayBuffer>): Promise<Float32Array> {
     const { inputs, outputs } = this.#graph
     const rows = x.length / inputs
     const bound = new Map<string, BoundInput>([
@@ -62,28 +44,12 @@ export class ProductOperatorUnderTest {
     return await this.runBound(bound, [rows, outputs])
   }
 
-  async runBound(inputs: ReadonlyMap<string, BoundInput>, outShape: readonly number[]): Promise<Float32Array<ArrayBuffer>> {
-    const binding = this.#session.createBinding()
-    const output = new Float32Array(new ArrayBuffer(4 * outShape.reduce((product, size) => product * size, 1))).fill(-77)
-    const tensors = [...inputs].map(([name, { type, shape, data }]) => {
-      const tensor = this.#runtime.tensor(type, shape, data)
-      binding.bindInput(name, tensor)
-      return tensor
-    })
-    const result = this.#runtime.tensor('f32', outShape, output)
-    try {
-      binding.bindOutput('y', result)
-      await binding.run()
-      return output
-    } finally {
-      binding.close()
-      for (const tensor of [...tensors, result]) tensor.release()
-    }
+  async runBound(inputs: ReadonlyMap<string, BoundInput>, outShape: readonly number[]): Promise<Float32Array> {
+    return await this.#node.run(inputs, outShape)
   }
 
   close(): void {
-    this.#session.close()
-    this.#runtime.close()
+    this.#node.close()
   }
 }
 
@@ -91,8 +57,8 @@ function modelOf({ inputs, outputs }: ProductGraph): Uint8Array {
   const model = new OnnxModelBuilder('')
   model.input('x', 'f32', ['rows', 'x_columns'])
   model.input('weights', 'u8', ['panels', 'units', 'bytes'])
-  model.nodeInto('Product8', ['x', 'weights'], ['y'], { in: inputs, out: outputs }, 'quiver')
-  model.output('y', 'f32', ['y_rows', 'y_columns'])
+  model.nodeInto('Product8', ['x', 'weights'], ['result'], { in: inputs, out: outputs }, 'quiver')
+  model.output('result', 'f32', ['y_rows', 'y_columns'])
   return model.encode()
 }
 

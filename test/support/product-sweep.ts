@@ -56,8 +56,8 @@ async function openAll(library: string, shape: ProductShape, sets: readonly stri
   return opened
 }
 
-const sameBits = (left: Float32Array<ArrayBuffer>, right: Float32Array<ArrayBuffer>): boolean =>
-  Buffer.from(left.buffer).equals(Buffer.from(right.buffer))
+const bytesOf = ({ buffer, byteOffset, byteLength }: Float32Array) => Buffer.from(buffer, byteOffset, byteLength)
+const sameBits = (left: Float32Array, right: Float32Array): boolean => bytesOf(left).equals(bytesOf(right))
 
 export async function sweepProducts(library: string, seed: number, mostRows: number): Promise<ProductSweepResult[]> {
   const results = new Map<string, { calls: number; worst: number; failures: string[] }>()
@@ -70,7 +70,7 @@ export async function sweepProducts(library: string, seed: number, mostRows: num
     const compared = Array.from({ length: Math.ceil(shape.outputs / step) }, (_, i) => Math.min(i * step + 1, shape.outputs - 1))
     for (const rows of rowCounts.filter((count) => count <= Math.min(mostRows, shape.mostRows))) {
       const x = randomMatrix(rows * shape.inputs, random)
-      let first: Float32Array<ArrayBuffer> | undefined
+      let first: Float32Array | undefined
       for (const { set, operator } of sets) {
         const y = await operator.run(x, weights)
         const result = results.get(set) ?? { calls: 0, worst: 0, failures: [] }
