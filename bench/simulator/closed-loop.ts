@@ -2,8 +2,9 @@
 import type { AdapterDigest } from '@quiver/protocol'
 import { drawBelow, seededRandom } from '../shared/random.ts'
 import type { DeviceModel } from './device-model.ts'
-import { SimulatedWorker, type WorkerCapacity } from './simulated-worker.ts'
+import { SimulatedWorker } from './simulated-worker.ts'
 import { Simulation } from './simulation.ts'
+import type { WorkerCapacity } from './worker-capacity.ts'
 import { adapterDigest } from './workload.ts'
 
 export interface ClosedTenant {
@@ -46,7 +47,9 @@ export async function closedLoop(plan: ClosedLoopPlan): Promise<ReadonlyMap<stri
   const simulation = new Simulation()
   const worker = new SimulatedWorker('worker', simulation, model, capacity, { send: () => {}, originFails: () => false })
   const about = (mean: number) => Math.max(1, Math.round(mean * 0.75) + drawBelow(random, Math.round(mean / 2) + 1))
-  const times = new Map(tenants.map(({ tenant }) => [tenant, { firstTokenMs: [] as number[], wholeMs: [] as number[], tokens: 0 }]))
+  const times = new Map(
+    tenants.map(({ tenant }) => [tenant, { firstTokenMs: [] as number[], wholeMs: [] as number[], tokens: 0 }]),
+  )
   let isOver = false
   let sent = 0
   const send = (sender: ClosedTenant): void => {

@@ -6,8 +6,9 @@ import type { Answer } from './placed-request.ts'
 import { type PolicyName, policies } from './policies.ts'
 import { SimulatedGateway } from './simulated-gateway.ts'
 import type { SimulatedRequest } from './simulated-run.ts'
-import { SimulatedWorker, type WorkerCapacity } from './simulated-worker.ts'
+import { SimulatedWorker } from './simulated-worker.ts'
 import { Simulation } from './simulation.ts'
+import type { WorkerCapacity } from './worker-capacity.ts'
 import { adapterDigest, nextArrivalMs, type Workload, zipfSampler } from './workload.ts'
 
 export interface ClusterPlan {

@@ -31,6 +31,8 @@ export interface Run {
   readonly request: SimulatedRequest
   readonly listener: RunListener
   readonly sequence: SequenceId
+  readonly client: SequenceClient
+  readonly flow: string
   readonly arrivedAtMs: number
   readonly deadlineAtMs: number
   readonly tokens: number[]
@@ -39,19 +41,16 @@ export interface Run {
   adapter: Want | undefined
 }
 
-export function clientOf({ tenant = 'default' }: SimulatedRequest): SequenceClient {
-  return { tenant, weight: 1, priority: 'normal' }
+/** For whom a request runs, as the counters name it. */
+export function partyOf({ tenant = 'default', adapter }: SimulatedRequest): Pick<Run, 'client' | 'flow'> {
+  const flow = flowOf(adapter === undefined ? { kind: 'base' } : { kind: 'adapter', digest: adapter })
+  return { client: { tenant, weight: 1, priority: 'normal' }, flow }
 }
 
-/** The adapter as the counters name it. */
-export function flowOfRequest({ adapter }: SimulatedRequest): string {
-  return flowOf(adapter === undefined ? { kind: 'base' } : { kind: 'adapter', digest: adapter })
-}
-
-function sequenceView({ sequence, tokens, request, fate, deadlineAtMs }: Run) {
+function sequenceView({ client, sequence, tokens, request, fate, deadlineAtMs }: Run) {
   return {
     sequence,
-    client: clientOf(request),
+    client,
     deadlineAtMs,
     fate,
     tokens,

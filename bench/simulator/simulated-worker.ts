@@ -7,36 +7,10 @@ import { ServiceLedger } from '../../packages/worker/src/step/service-ledger.ts'
 import type { Admission, PlannedFinish, RunPlan, StepPlan, StepView } from '../../packages/worker/src/step/step-plan.ts'
 import { StepTimes } from '../../packages/worker/src/step/step-times.ts'
 import type { DeviceModel } from './device-model.ts'
-import {
-  clientOf,
-  flowOfRequest,
-  type Run,
-  type RunListener,
-  runningView,
-  type SimulatedRequest,
-  waitingView,
-} from './simulated-run.ts'
+import { partyOf, type Run, type RunListener, runningView, type SimulatedRequest, waitingView } from './simulated-run.ts'
 import { SimulatedTiers } from './simulated-tiers.ts'
 import type { Simulation } from './simulation.ts'
-
-export interface WorkerCapacity {
-  readonly sequences: number
-  readonly slots: number
-  readonly chunkTokens: number
-  /** Of the places, for tenants who are expected back; absent: none. */
-  readonly reservedShare?: number
-  readonly ramBytes: number
-  /** Chunks are cut to what running streams can bear, as a worker does; absent: they are whole. */
-  readonly keepsPace?: boolean
-}
-
-/** The world around a worker. */
-export interface WorkerSurroundings {
-  /** Takes an event at the moment it is sent. */
-  send(event: WorkerEvent): void
-  /** Asked for every load from the origin. */
-  originFails(): boolean
-}
+import type { WorkerCapacity, WorkerSurroundings } from './worker-capacity.ts'
 
 export class SimulatedWorker {
   readonly id: string
@@ -51,7 +25,6 @@ export class SimulatedWorker {
   #waiting: Run[] = []
   #running: Run[] = []
   #isStepping = false
-  /** Since the step in progress began. */
   #hasReported = false
   /** Counts starts; what an earlier start has planned does not happen. */
   #start = 0
@@ -89,8 +62,7 @@ export class SimulatedWorker {
 
   /** The distinct adapters of its requests. */
   adaptersOf(which: 'running' | 'waiting'): ReadonlySet<string> {
-    const runs = which === 'running' ? this.#running : this.#waiting
-    return new Set(runs.flatMap(({ request }) => request.adapter ?? []))
+    return new Set((which === 'running' ? this.#running : this.#waiting).flatMap(({ request }) => request.adapter ?? []))
   }
 
   /** How often an adapter was put into a slot, and whether it is in one now. */
@@ -105,6 +77,7 @@ export class SimulatedWorker {
       request,
       listener,
       sequence: this.#sequences as SequenceId,
+      ...partyOf(request),
       arrivedAtMs: this.#simulation.nowMs(),
       deadlineAtMs: this.#simulation.nowMs() + request.deadlineMs,
       tokens: new Array<number>(request.promptTokens).fill(0),
@@ -115,7 +88,7 @@ export class SimulatedWorker {
     this.#sequences += 1
     this.counts.requests += 1
     this.#waiting.push(run)
-    this.#ledger.enqueue(clientOf(request), flowOfRequest(request), run.arrivedAtMs)
+    this.#ledger.enqueue(run.client, run.flow, run.arrivedAtMs)
     this.#simulation.after(
       request.deadlineMs,
       this.#unlessRestarted(() => this.#step()),
@@ -247,7 +220,7 @@ export class SimulatedWorker {
     this.#running = this.#running.filter((one) => one !== run)
     const waited = this.#waiting.length
     this.#waiting = this.#waiting.filter((one) => one !== run)
-    this.#ledger.leave(clientOf(run.request), flowOfRequest(run.request), this.#waiting.length < waited ? 'waiting' : 'running')
+    this.#ledger.leave(run.client, run.flow, this.#waiting.length < waited ? 'waiting' : 'running')
     run.adapter?.release()
     run.listener.ended(cause === 'late' ? 'expired' : cause)
   }
@@ -257,7 +230,7 @@ export class SimulatedWorker {
     const [run] = this.#waiting.splice(index, 1)
     assert(run !== undefined && index >= 0, 'who is admitted was waiting')
     if (admission.kind === 'adapter') run.adapter?.lease(admission.slot, admission.digest)
-    this.#ledger.admit(clientOf(run.request), flowOfRequest(run.request))
+    this.#ledger.admit(run.client, run.flow)
     this.#running.push(run)
   }
 
@@ -275,7 +248,7 @@ export class SimulatedWorker {
     })
     for (const run of ended) {
       this.#running.splice(this.#running.indexOf(run), 1)
-      this.#ledger.leave(clientOf(run.request), flowOfRequest(run.request), 'running')
+      this.#ledger.leave(run.client, run.flow, 'running')
       run.adapter?.release()
       run.listener.ended('done')
     }

@@ -104,6 +104,7 @@ export const scriptedState: WorkerState = {
   loading: 1,
   slots: [{ state: 'free' }, { state: 'loading' }, { state: 'resident' }, { state: 'resident' }],
   leases: { adapters: 4, slots: 2 },
+  tenants: [{ tenant: 'acme', waiting: 1, running: 2, servedTokens: 300 }],
   steps: 50,
   failedSteps: 1,
   prefillRows: 300,

@@ -117,7 +117,10 @@ describe('H14: every route and method without a key', () => {
   test('a preflight, which cannot carry one, is answered alike for every path', async () => {
     const [there, nowhere] = [await ask('OPTIONS', '/generate'), await ask('OPTIONS', '/nowhere')]
     expect(essence(there)).toEqual(essence(nowhere))
-    expect([there.status, there.headers['access-control-allow-headers']]).toEqual([204, 'content-type,authorization,x-api-key'])
+    expect([there.status, there.headers['access-control-allow-headers']]).toEqual([
+      204,
+      'content-type,authorization,x-api-key,x-priority',
+    ])
   })
 
   test('with a key it is 404 or 405 where there is no route', async () => {

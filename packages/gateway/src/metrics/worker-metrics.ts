@@ -19,7 +19,9 @@ export function workerMetrics({ state, arrivals }: WorkerPresence): Registry {
   const rows: readonly Row[] = [
     ['gauge', 'quiver_worker_up', 'Whether the worker says what it is doing', [[state === undefined ? 0 : 1]]],
     ['counter', 'quiver_worker_restarts_total', 'Times that a worker was ready again', [[Math.max(0, arrivals - 1)]]],
-    ...(state === undefined ? [] : [...batchRows(state), ...prefixRows(state), ...tierRows(state), ...adapterRows(state)]),
+    ...(state === undefined
+      ? []
+      : [...batchRows(state), ...tenantRows(state), ...prefixRows(state), ...tierRows(state), ...adapterRows(state)]),
   ]
   for (const [kind, name, help, samples] of rows) {
     const options = { name, help, labelNames: Object.keys(samples[0]?.[1] ?? {}), registers: [registry] }

@@ -29,9 +29,9 @@ export interface BatchCounters {
 export class Batch {
   readonly #waiting = new Map<SequenceId, Sequence>()
   readonly #running = new Map<SequenceId, Sequence>()
-  readonly #prefix: Pick<PrefixCache, 'cachedTokens'> | undefined
   /** Who has had how much; told of every coming, admission and end by the methods below. */
   readonly ledger = new ServiceLedger()
+  readonly #prefix: Pick<PrefixCache, 'cachedTokens'> | undefined
   readonly counters: BatchCounters = {
     steps: 0,
     failedSteps: 0,
@@ -121,8 +121,8 @@ export class Batch {
       running: Array.from(this.#running.values(), (sequence) => sequence.runningView()),
       waiting: Array.from(this.#waiting.values(), (sequence) => sequence.waitingView(this.#cachedTokens(sequence))),
       slots,
-      ...(pace === undefined ? {} : { pace }),
       tenants: this.ledger.view(nowMs),
+      ...(pace === undefined ? {} : { pace }),
     }
   }
 

@@ -31,9 +31,9 @@ export interface WaitingView extends SequenceView {
   readonly adapter:
     | { readonly kind: 'base' }
     | { readonly kind: 'adapter'; readonly digest: AdapterDigest; readonly state: 'arriving' | 'ready' }
-  readonly arrivedAtMs: number
   /** Tokens at the beginning of its prompt that can be copied instead of computed; absent: none. */
   readonly cached?: number
+  readonly arrivedAtMs: number
   /** An adapter that is still arriving then comes too late. */
   readonly arrivesByMs: number
 }
