@@ -1,10 +1,10 @@
 import { createRequire } from 'node:module'
-import koffi from 'koffi'
+import { loadNativeLibrary } from '../engine/onnx/native-library.ts'
 
 /** Asked of the driver itself, so that nothing is fetched for nothing. @returns why no GPU can be used, or undefined */
 export function missingGpu(): string | undefined {
   try {
-    const driver = koffi.load(process.platform === 'win32' ? 'nvcuda.dll' : 'libcuda.so.1')
+    const driver = loadNativeLibrary(process.platform === 'win32' ? 'nvcuda.dll' : 'libcuda.so.1')
     const started: unknown = driver.func('int cuInit(unsigned int flags)')(0)
     if (started !== 0) return `no GPU can be used here (cuInit answers ${started})`
     const count = [0]
@@ -18,7 +18,7 @@ export function missingGpu(): string | undefined {
 /** Whether the system's loader finds a library, by name or path. */
 export function hasLibrary(nameOrPath: string): boolean {
   try {
-    koffi.load(nameOrPath).unload()
+    loadNativeLibrary(nameOrPath).unload()
     return true
   } catch {
     return false
