@@ -72,6 +72,7 @@ class Fixture {
     },
     createTokenizer: () => fakeTokenizer(),
     createEngine: async () => this.engine,
+    chooseDevice: async ({ dtype }) => ({ dtype }),
     openRemote: () => Promise.reject(new Error('this worker has no server')),
     openStore: async () => this.store,
     createCache: async () => this.cache,
