@@ -15,7 +15,7 @@ const size = { sequences: 4, totalTokens: 16 }
 /** ONNX Runtime without the arithmetic: counts tensors that live and notes what each name is bound to. */
 class CountingRuntime implements OnnxRuntime {
   readonly version = 'none'
-  readonly library = undefined
+  readonly libraries = []
   readonly bound = new Map<string, Tensor>()
   readonly #live = new Set<bigint>()
   #handles = 0n
@@ -32,7 +32,7 @@ class CountingRuntime implements OnnxRuntime {
     const release = (): void => {
       if (!this.#live.delete(handle)) throw new Error('a tensor is released twice')
     }
-    return { handle, memory: data.buffer, release }
+    return { handle, ...('buffer' in data && { memory: data.buffer }), release }
   }
 
   createSession = () => Promise.resolve({ createBinding: () => this.createBinding(), close: () => {} })
