@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { systemClock } from '@quiver/gateway'
@@ -27,7 +27,7 @@ interface Watched {
   starts(): Promise<number>
 }
 
-function supervise(mode: string, onReady: () => Promise<void> = async () => {}): Watched {
+function supervise(mode: string, onReady: () => Promise<void> = async () => {}, recordFolder = folder): Watched {
   const events: string[] = []
   const progress: Progress[] = []
   const waiting: { event: string; times: number; resolve: () => void }[] = []
@@ -44,6 +44,7 @@ function supervise(mode: string, onReady: () => Promise<void> = async () => {}):
         args: [join(import.meta.dirname, '../support/fake-worker.ts')],
         env: { ...process.env, FAKE_WORKER: mode, FAKE_WORKER_LOG: log },
       },
+      recordFolder,
       firstPauseMs: 10,
       longestPauseMs: 50,
       stableMs: 60_000,
@@ -92,6 +93,26 @@ test('starts a worker that was killed again and again, and says what happened', 
   expect(events).toContain('warn: the worker ended with signal SIGKILL; it is started again in 40 ms')
 })
 
+test('W04 says in which step a worker was killed, and leaves no file behind', async () => {
+  const { supervisor, seen, events } = supervise('computes')
+  await supervisor.start()
+  process.kill(supervisor.pid ?? 0, 'SIGKILL')
+  await seen('lost', 1)
+  expect(events).toContain(
+    'warn: the worker ended with signal SIGKILL in step 7 of 512 rows and 3 sequences; it is started again in 10 ms',
+  )
+  expect(await readdir(folder)).toEqual(['starts'])
+})
+
+test('W04 runs a worker all the same where its steps cannot be written down', async () => {
+  await writeFile(join(folder, 'no-folder'), '')
+  const { supervisor, seen, events } = supervise('computes', undefined, join(folder, 'no-folder'))
+  await supervisor.start()
+  process.kill(supervisor.pid ?? 0, 'SIGKILL')
+  await seen('lost', 1)
+  expect(events).toContain('warn: the worker ended with signal SIGKILL; it is started again in 10 ms')
+})
+
 test('believes a worker that says why it cannot start, and does not try again', async () => {
   const { supervisor, starts } = supervise('refuses')
   await expect(supervisor.start()).rejects.toMatchObject({ code: 'invalid_request', message: 'family mamba is not supported' })
@@ -112,6 +133,7 @@ test('a command that cannot be run is a worker that ends', async () => {
   const broken = new WorkerSupervisor(
     {
       command: { command: join(folder, 'nothing'), args: [], env: {} },
+      recordFolder: folder,
       firstPauseMs: 1,
       longestPauseMs: 1,
       stableMs: 1,

@@ -113,7 +113,7 @@ describe('kill -9', () => {
     expect((await request(`${server.url}/health`)).statusCode).toBe(200)
   })
 
-  test('of the worker in the middle of a stream: the stream ends with an error event', async () => {
+  test('of the worker in the middle of a stream: the stream ends with an error event, and the log has the step (W04)', async () => {
     server = await startQuiver()
     const response = await request(`${server.url}/generate_stream`, {
       method: 'POST',
@@ -126,6 +126,7 @@ describe('kill -9', () => {
       text += chunk
     }
     expect(eventsOf(text).at(-1)).toMatchObject({ error_type: 'incomplete_generation' })
+    await server.process.whenWritten(/the worker ended with signal SIGKILL (in|after) step \d+ of \d+ rows and 1 sequences; it/)
     expect((await post(`${server.url}/generate`, { inputs: 'Hi', parameters: { max_new_tokens: 1 } })).status).toBe(200)
   })
 })

@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process'
 import { appendFileSync } from 'node:fs'
 import type { WorkerMessage } from '@quiver/protocol'
+import { stepWriter } from '../../packages/cli/src/step-record.ts'
 
 const { FAKE_WORKER = 'ready', FAKE_WORKER_LOG } = process.env
 // One character for each start, so that a test can count them.
@@ -24,6 +25,11 @@ switch (FAKE_WORKER) {
     await say({ type: 'ready', url: 'http://127.0.0.1:9' })
     break
   }
+  case 'computes':
+    stepWriter()?.({ step: 6, rows: 9, sequences: 9, isOver: true })
+    stepWriter()?.({ step: 7, rows: 512, sequences: 3, isOver: false })
+    await say({ type: 'ready', url: 'http://127.0.0.1:9' })
+    break
   case 'stubborn':
     process.on('SIGTERM', () => {})
     await say({ type: 'ready', url: 'http://127.0.0.1:9' })

@@ -63,7 +63,7 @@ export async function serve(config: Config, io: ServeIo): Promise<number> {
   /** Where the worker that runs now can be reached. */
   let listening = ''
   const supervisor = new WorkerSupervisor(
-    { ...supervisorDefaults, command: workerCommand(config, token, io.mainModule) },
+    { ...supervisorDefaults, command: workerCommand(config, token, io.mainModule), recordFolder: config.cache },
     {
       clock,
       log,

@@ -9,6 +9,7 @@ import { s3Settings } from './object-store.ts'
 import type { Config } from './option-schema.ts'
 import { remoteOf } from './remote-server.ts'
 import { startFailure } from './start-failure.ts'
+import { stepWriter } from './step-record.ts'
 import { onStopSignals } from './stop-signals.ts'
 import { addressForOthers } from './worker-address.ts'
 
@@ -39,6 +40,7 @@ export async function runWorker(config: Config, home: string, log: Logger): Prom
     },
     onSecond: () => process.exit(1),
   })
+  const onStep = hasParent() ? stepWriter() : undefined
   try {
     const worker = await createWorker(workerConfig(config, home), {
       clock: performanceClock,
@@ -49,6 +51,7 @@ export async function runWorker(config: Config, home: string, log: Logger): Prom
       uniqueId: randomUUID,
       onProgress: (progress) => void tell({ type: 'progress', progress }),
       fetch,
+      ...(onStep === undefined ? {} : { onStep }),
       readMemory: cgroupMemory('/sys/fs/cgroup'),
       runProcess: createProcessRunner(process.env),
       signal: stopping.signal,

@@ -1,5 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { type WorkerMessage, workerMessageSchema } from '@quiver/protocol'
+import type { StepMark } from '@quiver/worker'
+import { describeStep, StepRecord } from './step-record.ts'
 
 export interface WorkerCommand {
   readonly command: string
@@ -10,6 +12,8 @@ export interface WorkerCommand {
 export interface WorkerExit {
   readonly code: number | null
   readonly signal: NodeJS.Signals | null
+  /** What it computed last. */
+  readonly lastStep?: StepMark
 }
 
 /**
@@ -21,12 +25,15 @@ export class WorkerProcess {
   /** How it ended; a command that cannot be started ends with code 127. */
   readonly exit: Promise<WorkerExit>
 
-  constructor(command: WorkerCommand, onMessage: (message: WorkerMessage) => void) {
+  /** @param recordFolder where the worker's steps are written down while it runs */
+  constructor(command: WorkerCommand, recordFolder: string, onMessage: (message: WorkerMessage) => void) {
+    const record = StepRecord.open(recordFolder)
     this.#child = spawn(command.command, command.args, {
       env: command.env,
       detached: true,
       // What it writes goes to our standard error, whichever stream it uses.
-      stdio: ['ignore', 2, 2, 'ipc'],
+      // The record comes last: it is file 4 of the worker.
+      stdio: ['ignore', 2, 2, 'ipc', record?.fd ?? 'ignore'],
     })
     this.#child.on('message', (raw) => {
       const parsed = workerMessageSchema.safeParse(raw)
@@ -36,9 +43,15 @@ export class WorkerProcess {
       this.#child.once('exit', (code, signal) => {
         // What it has started, such as a download, must not outlive it and meet the download of the next one.
         this.kill()
-        resolve({ code, signal })
+        const lastStep = record?.close()
+        resolve({ code, signal, ...(lastStep === undefined ? {} : { lastStep }) })
       })
-      this.#child.once('error', () => resolve({ code: 127, signal: null }))
+      this.#child.once('error', () => {
+        // Of a command that cannot be started; a signal that cannot be sent is an error too, and the worker goes on.
+        if (this.#child.pid !== undefined) return
+        record?.close()
+        resolve({ code: 127, signal: null })
+      })
     })
   }
 
@@ -63,6 +76,7 @@ export class WorkerProcess {
   }
 }
 
-export function describeExit({ code, signal }: WorkerExit): string {
-  return signal === null ? `exit code ${code}` : `signal ${signal}`
+export function describeExit({ code, signal, lastStep }: WorkerExit): string {
+  const how = signal === null ? `exit code ${code}` : `signal ${signal}`
+  return lastStep === undefined ? how : `${how} ${describeStep(lastStep)}`
 }

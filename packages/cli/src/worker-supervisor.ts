@@ -8,6 +8,8 @@ import { describeExit, type WorkerCommand, type WorkerExit, WorkerProcess } from
 
 export interface SupervisorConfig {
   readonly command: WorkerCommand
+  /** Where the worker's steps are written down, so that the last one is known when it is killed. */
+  readonly recordFolder: string
   /** Pause before a restart: doubled with each failure in a row, up to the longest. */
   readonly firstPauseMs: number
   readonly longestPauseMs: number
@@ -88,7 +90,7 @@ export class WorkerSupervisor {
   }
 
   #spawn(): void {
-    const started = new WorkerProcess(this.#config.command, (message) => this.#hear(started, message))
+    const started = new WorkerProcess(this.#config.command, this.#config.recordFolder, (message) => this.#hear(started, message))
     this.#process = started
     this.#over = started.exit.then(async (exit) => {
       this.#process = undefined

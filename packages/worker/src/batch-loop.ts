@@ -34,8 +34,19 @@ export interface BatchLoopDeps {
   readonly reservedShare?: number
   /** Called when the batch is another one than before. */
   onChange?(): void
+  /** Called before and after every step; must be quick and must not throw. */
+  onStep?(mark: StepMark): void
   /** A broken invariant: the process must end and start clean rather than answer wrongly. */
   fatal(error: unknown): void
+}
+
+/** One step, for who wants to know what was computed last. Of a step that fails only the beginning is told. */
+export interface StepMark {
+  /** Counted from 1 since the start. */
+  readonly step: number
+  readonly rows: number
+  readonly sequences: number
+  readonly isOver: boolean
 }
 
 /** So many failed steps in a row are no longer bad luck: the engine is broken and the process must start clean. */
@@ -213,8 +224,12 @@ export class BatchLoop {
   async #compute(plan: RunPlan): Promise<StepResult | undefined> {
     const startedAtMs = this.#deps.clock.nowMs()
     this.#stepStartedAtMs = startedAtMs
+    const { steps, failedSteps } = this.#batch.counters
+    const mark = { step: steps + failedSteps + 1, rows: plan.rows.length, sequences: plan.work.length }
+    this.#deps.onStep?.({ ...mark, isOver: false })
     try {
       const result = await this.#deps.engine.step({ rows: plan.rows, wanted: plan.wanted, pooled: plan.pooled })
+      this.#deps.onStep?.({ ...mark, isOver: true })
       this.#failedInARow = 0
       this.#meter.step(rowCounts(plan).prompts, this.#deps.clock.nowMs() - startedAtMs)
       return result

@@ -1,3 +1,4 @@
+export type { StepMark } from './batch-loop.ts'
 export type { BatchState } from './batch-state.ts'
 export { cudaFolder, installCuda } from './cuda/cuda-install.ts'
 export { hasLibrary, missingGpu } from './cuda/driver.ts'

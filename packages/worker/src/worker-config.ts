@@ -1,5 +1,6 @@
 import type { HubConfig } from '@quiver/cache/hub'
 import { type Clock, type DeviceChoice, type Dtype, type Logger, type LoraMode, limits, type Progress } from '@quiver/protocol'
+import type { StepMark } from './batch-loop.ts'
 import type { RemoteConfig } from './engine/remote/remote-engine.ts'
 import type { ReadMemory } from './memory-pressure.ts'
 import type { ProcessRunner } from './model/process-runner.ts'
@@ -92,6 +93,8 @@ export interface WorkerDeps {
   readonly fetch: typeof fetch
   /** What the container's memory looks like; absent: it is not watched. */
   readonly readMemory?: ReadMemory
+  /** Hears of every step, before it and after it. */
+  readonly onStep?: (mark: StepMark) => void
   /** Runs pip, for built-in models. */
   readonly runProcess: ProcessRunner
   /** Calls the start off. */
