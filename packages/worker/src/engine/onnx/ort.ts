@@ -121,15 +121,33 @@ type Api = {
 }
 
 function loadApi(path = runtimeLibraryPath()): { api: Api; version: string; library: LibraryHandle } {
-  const library = loadNativeLibrary(path)
-  const base = library.func('OrtGetApiBase', pointer, [])()
+  const { library, base } = openLibrary(path)
   const [getApi, getVersion] = koffi.decode(base, koffi.array(pointer, 2)) as [Handle, Handle]
   const version = koffi.decode(getVersion, koffi.proto('str', []))() as string
   const table = koffi.decode(getApi, koffi.proto(pointer, ['uint32_t']))(API_VERSION)
   if (!SUPPORTED_VERSION.test(version) || !table) {
-    throw new ServingError('internal', `ONNX Runtime ${version} is not supported: this build needs 1.20 or newer`)
+    throw new ServingError(
+      'source_unavailable',
+      `ONNX Runtime ${version} in ${path} is not supported: this build needs 1.20 or newer; run \`npm ci\``,
+    )
   }
   return { api: bindApi(table), version, library }
+}
+
+/** Told in words here: what the loader of the system says names neither the file nor what to do. */
+function openLibrary(path: string): { library: LibraryHandle; base: unknown } {
+  try {
+    const library = loadNativeLibrary(path)
+    return { library, base: library.func('OrtGetApiBase', pointer, [])() }
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    throw new ServingError(
+      'source_unavailable',
+      `ONNX Runtime cannot be loaded from ${path} (${reason}): run \`npm ci\` on this machine`,
+      {},
+      { cause },
+    )
+  }
 }
 
 function mapValues<K extends string, V, R>(record: Readonly<Record<K, V>>, map: (value: V) => R): Record<K, R> {
@@ -243,7 +261,7 @@ const DEVICE_MEMORY = [0, 0, 0] as const
 
 /**
  * Loads ONNX Runtime.
- * @throws ServingError `internal` when the library is missing or of an unsupported version
+ * @throws ServingError `source_unavailable` when the library is missing or of an unsupported version
  * @example const runtime = loadOnnxRuntime(); const session = await runtime.createSession('model.onnx', { threads: 2 })
  */
 export function loadOnnxRuntime({ library: path, companions = [], deviceMemory }: RuntimeOptions = {}): OnnxRuntime {
