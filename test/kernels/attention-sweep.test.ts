@@ -35,7 +35,7 @@ describe.runIf(library !== undefined)('quiver::Attention over shapes of models a
     if (process.arch === 'arm64') expect(results.map(({ set }) => set)).toContain('neon')
     for (const { set, calls, failures } of results) {
       expect(failures, set).toEqual([])
-      expect(calls).toBe(98)
+      expect(calls).toBe(86)
     }
   })
 
@@ -43,8 +43,8 @@ describe.runIf(library !== undefined)('quiver::Attention over shapes of models a
   test.runIf(preload === '')('under address checkers: g++ has none on this machine', ({ skip }) => skip())
   test.runIf(preload !== '')('touches no memory but its own', { timeout: TIMEOUT_MS }, async () => {
     // What Node leaves behind at its end is none of ours.
-    const results = await runSweep(await checkedBuild(), 40, { LD_PRELOAD: preload, ASAN_OPTIONS: 'detect_leaks=0' })
+    const results = await runSweep(await checkedBuild(), 64, { LD_PRELOAD: preload, ASAN_OPTIONS: 'detect_leaks=0' })
     expect(results.flatMap(({ failures }) => failures)).toEqual([])
-    expect(results.every(({ calls }) => calls === 70)).toBe(true)
+    expect(results.every(({ calls }) => calls === 84)).toBe(true)
   })
 })

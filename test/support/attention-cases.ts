@@ -29,7 +29,7 @@ export const attentionMixes: Readonly<Record<string, readonly Piece[]>> = {
   'a first token': [{ cacheRow: 1, position: 0, rows: 1 }],
   'a first prompt': [{ cacheRow: 0, position: 0, rows: 17 }],
   'one long sequence': [{ cacheRow: 2, position: 399, rows: 1 }],
-  'a piece of a long prompt': [{ cacheRow: 1, position: 120, rows: 150 }],
+  'a piece of a long prompt': [{ cacheRow: 1, position: 120, rows: 60 }],
   'a long prompt': [{ cacheRow: 0, position: 0, rows: 300 }],
   'all at once': [
     { cacheRow: 3, position: 15, rows: 1 },
