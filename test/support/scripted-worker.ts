@@ -172,6 +172,7 @@ export class ScriptedWorker {
   /** What it tells who listens first; changes are told with `tell`. */
   load: WorkerLoad = scriptedLoad
   holds: Extract<WorkerEvent, { type: 'snapshot' }>['adapters'] = []
+  state: WorkerState = scriptedState
   /** Whether it sends heartbeats. */
   beats = true
   readonly #listeners = new Set<ServerResponse>()
@@ -210,6 +211,13 @@ export class ScriptedWorker {
     for (const listener of this.#listeners) listener.write(`${line}\n`)
   }
 
+  /** Sends every listener a message of a kind that this version does not know. */
+  tellStrange(message: { readonly type: string }): void {
+    this.#sequence += 1
+    const line = JSON.stringify({ epoch: this.info.workerId, sequence: this.#sequence, ...message })
+    for (const listener of this.#listeners) listener.write(`${line}\n`)
+  }
+
   /** Loses one delta on its way. */
   skip(): void {
     this.#sequence += 1
@@ -232,7 +240,7 @@ export class ScriptedWorker {
     if (!isAllowed) return void outgoing.writeHead(401).end()
     if (incoming.url === '/v1/info') return void outgoing.end(JSON.stringify(this.info))
     if (incoming.url === '/v1/events') return this.#listen(outgoing)
-    if (incoming.url === '/v1/state') return void (this.tellsState && outgoing.end(JSON.stringify(scriptedState)))
+    if (incoming.url === '/v1/state') return void (this.tellsState && outgoing.end(JSON.stringify(this.state)))
     const { pathname, searchParams } = new URL(incoming.url ?? '/', 'http://worker')
     if (pathname === '/v1/adapters') {
       const digest = searchParams.get('digest')

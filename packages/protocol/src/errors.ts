@@ -1,3 +1,5 @@
+import { z } from 'zod'
+
 /**
  * One table for everything that can go wrong on purpose. The code is the contract between the parts and with clients,
  * the message is for people. A thrown value that is not a ServingError is a bug and becomes `internal` at the edge.
@@ -32,6 +34,9 @@ export const httpStatus = {
 
 export type ErrorCode = keyof typeof httpStatus
 export const errorCodes = Object.keys(httpStatus) as readonly ErrorCode[]
+
+/** A code in a message of the other part, which may be of another version: one that is not known here is `internal`. */
+export const errorCodeSchema = z.enum(Object.keys(httpStatus) as [ErrorCode, ...ErrorCode[]]).catch('internal')
 
 export type ErrorContext = Readonly<Record<string, string | number>>
 

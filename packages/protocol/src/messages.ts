@@ -1,11 +1,12 @@
 /**
  * Every message between a gateway and a worker. A message is parsed with its schema where it enters a process and trusted
- * after that. Unknown fields are dropped, so that one version of difference either way is tolerated.
+ * after that. One version of difference either way is tolerated: unknown fields are dropped and unknown messages passed over, a code of
+ * an error that is not known is `internal`, and a field that is added is one that may be absent.
  */
 import { z } from 'zod'
 import { adapterRefSchema } from './adapter-ref.ts'
 import { baseLayoutSchema } from './base-layout.ts'
-import { errorCodes } from './errors.ts'
+import { errorCodeSchema } from './errors.ts'
 import { grammarSchema } from './grammar.ts'
 import { limits } from './limits.ts'
 import { promptSchema } from './prompt.ts'
@@ -137,13 +138,15 @@ export const runEventSchema = z.discriminatedUnion('type', [
   }),
   z.object({
     type: z.literal('error'),
-    code: z.enum(errorCodes),
+    code: errorCodeSchema,
     message: z.string(),
     /** When it is worth trying again, by the measured speed; absent: not known. */
     retryAfterS: count.optional(),
   }),
 ])
 export type RunEvent = z.infer<typeof runEventSchema>
+/** Whatever has another type is a message of another version. */
+export const runEventTypes: ReadonlySet<string> = new Set(runEventSchema.options.map(({ shape }) => shape.type.value))
 export type DoneEvent = Extract<RunEvent, { type: 'done' }>
 export type TokenEvent = Extract<RunEvent, { type: 'token' }>
 export type TokenAlternative = NonNullable<TokenEvent['alternatives']>[number]
@@ -167,8 +170,8 @@ export const workerInfoSchema = z.object({
     /** Digest of the model's files. */
     sha: z.string(),
     family: z.string(),
-    /** `server`: a server computes for the worker, and keeps its weights as it was told to. */
-    dtype: z.enum([...dtypes, 'server']),
+    /** For people: one of `dtypes`, or `server`: a server computes for the worker, and keeps its weights as it was told to. */
+    dtype: z.string().min(1).max(32),
     vocabSize: count,
   }),
   engine: z.object({ kind: z.string(), device: z.string(), lora: z.string() }),
@@ -198,6 +201,6 @@ export type Progress = z.infer<typeof progressSchema>
 export const workerMessageSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('progress'), progress: progressSchema }),
   z.object({ type: z.literal('ready'), url: z.url() }),
-  z.object({ type: z.literal('failed'), code: z.enum(errorCodes), message: z.string() }),
+  z.object({ type: z.literal('failed'), code: errorCodeSchema, message: z.string() }),
 ])
 export type WorkerMessage = z.infer<typeof workerMessageSchema>

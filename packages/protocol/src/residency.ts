@@ -1,7 +1,7 @@
 /** What a worker says of the adapters that it holds, and what it can be told to do with them. */
 import { z } from 'zod'
 import { adapterRefSchema } from './adapter-ref.ts'
-import { errorCodes } from './errors.ts'
+import { errorCodeSchema } from './errors.ts'
 
 /** Where an adapter's weights can be inside a worker, fastest first. Behind the disk stands the origin, which is not a tier. */
 export const tiers = ['device', 'ram', 'disk'] as const
@@ -23,7 +23,7 @@ export const adapterPresenceSchema = z.object({
   /** Of the device tier. */
   slot: count.optional(),
   /** Of a quarantine: why, and how long it lasts. */
-  cause: z.enum(errorCodes).optional(),
+  cause: errorCodeSchema.optional(),
   remainingMs: z.number().nonnegative().optional(),
 })
 export type AdapterPresence = z.infer<typeof adapterPresenceSchema>

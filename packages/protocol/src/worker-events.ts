@@ -15,8 +15,8 @@ const reloadSchema = z.object({ fixedMs: milliseconds, msPerMib: milliseconds })
 
 /** How busy a worker is, and how fast. */
 export const workerLoadSchema = z.object({
-  /** `draining`: it finishes what it has and takes what arrives late, but nobody should send it more. */
-  state: z.enum(['ready', 'draining']),
+  /** `draining`: it finishes what it has and takes what arrives late, but nobody should send it more. So is a state not known here. */
+  state: z.enum(['ready', 'draining']).catch('draining'),
   running: count,
   waiting: count,
   /** Prompt tokens that it has still to compute. */
@@ -36,8 +36,8 @@ export const workerLoadSchema = z.object({
 })
 export type WorkerLoad = z.infer<typeof workerLoadSchema>
 
-/** The fastest tier that has an adapter; `arriving`: on its way into the device. */
-const heldSchema = z.enum([...tiers, 'arriving'])
+/** The fastest tier that has an adapter; `arriving`: on its way into the device. A place not known here is taken for the slowest. */
+const heldSchema = z.enum([...tiers, 'arriving']).catch('disk')
 export type HeldPresence = z.infer<typeof heldSchema>
 
 const stamp = { epoch: z.string().min(1).max(64), sequence: count }
@@ -53,7 +53,20 @@ export const workerEventSchema = z.discriminatedUnion('type', [
     type: z.literal('delta'),
     ...stamp,
     load: workerLoadSchema.optional(),
-    adapters: z.array(z.object({ digest, presence: z.enum([...tiers, 'arriving', 'absent']) })).optional(),
+    adapters: z.array(z.object({ digest, presence: z.enum([...tiers, 'arriving', 'absent']).catch('disk') })).optional(),
   }),
 ])
 export type WorkerEvent = z.infer<typeof workerEventSchema>
+
+const strangeEventSchema = z.object({ type: z.string().refine((type) => type !== 'snapshot' && type !== 'delta'), ...stamp })
+
+/**
+ * What one line says. A message of a kind that is not known here, from a worker of another version, says nothing but that it came.
+ * @throws ZodError
+ */
+export function parseWorkerEvent(value: unknown): WorkerEvent {
+  const strange = strangeEventSchema.safeParse(value)
+  if (!strange.success) return workerEventSchema.parse(value)
+  const { epoch, sequence } = strange.data
+  return { type: 'delta', epoch, sequence }
+}

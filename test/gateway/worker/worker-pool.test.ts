@@ -257,13 +257,6 @@ describe('a worker', () => {
     expect((await refusal(() => run({ base: 'third' }))).code).toBe('not_ready')
   })
 
-  test('G10 of another version may say more than this gateway knows', async () => {
-    const a = await join('a')
-    a.tell({ load: { ...scriptedLoad, freeSlots: 3, mood: 'fine' } as typeof scriptedLoad, weather: 'dry' } as object)
-    await until(() => pool.explain(undefined, undefined)?.worker.freeSlots === 3)
-    expect((await run()).text).toBe('Hello world')
-  })
-
   test('that discovery does not list any more stays as long as it is connected, and is forgotten after that', async () => {
     const worker = await ScriptedWorker.start()
     workers.push(worker)

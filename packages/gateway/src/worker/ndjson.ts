@@ -1,4 +1,4 @@
-import { type RunEvent, runEventSchema, ServingError, type TokenEvent } from '@quiver/protocol'
+import { type RunEvent, runEventSchema, runEventTypes, ServingError, type TokenEvent } from '@quiver/protocol'
 
 const NEWLINE = 0x0a
 
@@ -14,7 +14,14 @@ export async function* parseRunEvents(
   chunks: AsyncIterable<Uint8Array>,
   maxLineBytes: number,
 ): AsyncGenerator<readonly RunEvent[]> {
-  for await (const lines of readPieces(chunks, maxLineBytes)) yield lines.map((line) => parseLine(line, runEvent))
+  for await (const lines of readPieces(chunks, maxLineBytes)) {
+    const events: RunEvent[] = []
+    for (const line of lines) {
+      const event = parseLine(line, runEvent)
+      if (event !== undefined) events.push(event)
+    }
+    yield events
+  }
 }
 
 /** The lines of a stream, without their ends. @throws ServingError `worker_lost` for a line that is too long or not ended */
@@ -47,9 +54,18 @@ function textOf({ buffer, byteOffset, length }: Uint8Array): string {
   return Buffer.from(buffer, byteOffset, length).toString('utf8')
 }
 
-/** A plain token, which nearly every event is, is looked at without the schema: that costs ten times as much. */
-function runEvent(value: unknown): RunEvent {
-  return isPlainToken(value) ? value : runEventSchema.parse(value)
+/**
+ * A plain token, which nearly every event is, is looked at without the schema: that costs ten times as much.
+ * @returns undefined for a kind of event that is not known here: what a newer worker says beside the rest
+ */
+function runEvent(value: unknown): RunEvent | undefined {
+  if (isPlainToken(value)) return value
+  return isStrange(value) ? undefined : runEventSchema.parse(value)
+}
+
+function isStrange(value: unknown): boolean {
+  const type = typeof value === 'object' && value !== null && 'type' in value ? value.type : undefined
+  return typeof type === 'string' && !runEventTypes.has(type)
 }
 
 function isPlainToken(value: unknown): value is TokenEvent {

@@ -4,13 +4,13 @@ import {
   type AdapterOrderKind,
   type AdapterPresences,
   adapterPresencesSchema,
-  errorCodes,
+  errorCodeSchema,
   ServingError,
 } from '@quiver/protocol'
 import { type Dispatcher, request } from 'undici'
 import { z } from 'zod'
 
-const refusalSchema = z.object({ error: z.string(), code: z.enum(errorCodes) })
+const refusalSchema = z.object({ error: z.string(), code: errorCodeSchema })
 /** A report is made between two steps of the engine. */
 const REPORT_PATIENCE_MS = 10_000
 

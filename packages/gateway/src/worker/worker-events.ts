@@ -1,4 +1,4 @@
-import { limits, ServingError, type WorkerEvent, workerEventSchema } from '@quiver/protocol'
+import { limits, parseWorkerEvent, ServingError, type WorkerEvent } from '@quiver/protocol'
 import { type Dispatcher, request } from 'undici'
 import { parseLine, readLines } from './ndjson.ts'
 import type { WorkerEndpoint } from './worker-client.ts'
@@ -24,6 +24,6 @@ export async function* listenToWorker(
     throw new ServingError('worker_lost', 'the worker does not tell what it holds', { workerStatus: statusCode })
   }
   for await (const line of readLines(body, limits.eventsBufferBytes)) {
-    yield line === '' ? undefined : parseLine(line, (value) => workerEventSchema.parse(value))
+    yield line === '' ? undefined : parseLine(line, parseWorkerEvent)
   }
 }

@@ -1,8 +1,8 @@
-import { errorCodes, ServingError, type TextToken, type TokenizeRequest, tokenizeAnswerSchema } from '@quiver/protocol'
+import { errorCodeSchema, ServingError, type TextToken, type TokenizeRequest, tokenizeAnswerSchema } from '@quiver/protocol'
 import { type Dispatcher, request } from 'undici'
 import { z } from 'zod'
 
-const refusalSchema = z.object({ error: z.string(), code: z.enum(errorCodes) })
+const refusalSchema = z.object({ error: z.string(), code: errorCodeSchema })
 /** A long text is tokenised between two steps of the engine. */
 const PATIENCE_MS = 30_000
 
