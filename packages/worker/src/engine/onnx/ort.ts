@@ -12,10 +12,9 @@ import { ServingError } from '@quiver/protocol'
 import koffi, { type KoffiFunc, type LibraryHandle } from 'koffi'
 import type { DeviceSpan } from './device/device.ts'
 import { loadNativeLibrary } from './native-library.ts'
+import { API_VERSION, functions, pointer, releases } from './ort-functions.ts'
 import { runtimeLibraryPath } from './runtime-library.ts'
 
-/** The API table's version: the oldest that has every function used here. */
-const API_VERSION = 20
 const SUPPORTED_VERSION = /^1\.(2\d|3\d)\./
 
 type Handle = bigint
@@ -73,41 +72,6 @@ export interface OnnxRuntime {
   createSession(modelPath: string, options: SessionOptions): Promise<Session>
   close(): void
 }
-
-const pointer = 'void *'
-/** Where a new handle is written, see handlePlace. */
-const out = pointer
-
-/** Signatures by index in OrtApi; all but the release functions answer a status. */
-const functions = {
-  createEnv: [3, ['int', 'str', out]],
-  createSession: [7, [pointer, 'str', pointer, out]],
-  createSessionOptions: [10, [out]],
-  enableProfiling: [14, [pointer, 'str']],
-  setIntraOpThreads: [24, [pointer, 'int']],
-  createTensor: [49, [pointer, pointer, 'size_t', 'int64_t *', 'size_t', 'int', out]],
-  createMemoryInfo: [68, ['str', 'int', 'int', 'int', out]],
-  createCpuMemoryInfo: [69, ['int', 'int', out]],
-  addConfigEntry: [130, [pointer, 'str', 'str']],
-  runWithBinding: [133, [pointer, pointer, pointer]],
-  createBinding: [134, [pointer, out]],
-  bindInput: [136, [pointer, 'str', pointer]],
-  bindOutput: [137, [pointer, 'str', pointer]],
-  appendCuda: [204, [pointer, pointer]],
-  createCudaOptions: [205, [out]],
-  updateCudaOptions: [206, [pointer, 'str *', 'str *', 'size_t']],
-  registerOperators: [228, [pointer, 'str']],
-} as const
-const releases = {
-  env: 92,
-  status: 93,
-  memoryInfo: 94,
-  session: 95,
-  value: 96,
-  sessionOptions: 100,
-  binding: 135,
-  cudaOptions: 208,
-} as const
 
 type FunctionName = keyof typeof functions
 type Releases = Readonly<Record<keyof typeof releases, (handle: Handle) => unknown>>
