@@ -295,7 +295,7 @@ describe('H14: routes and methods', () => {
     expect([statusCode, headers['access-control-allow-origin'], headers['access-control-allow-headers']]).toEqual([
       204,
       '*',
-      'content-type,authorization,x-api-key',
+      'content-type,authorization,x-api-key,x-priority',
     ])
   })
 

@@ -28,11 +28,11 @@ export type RegistryEntry = z.infer<typeof entrySchema>
 
 /**
  * KEYS: counter. Returns a number above all that were given before. After FLUSHALL the counter is gone; that it also is at least the
- * server's time in milliseconds keeps later starts above earlier ones all the same.
+ * server's time in microseconds keeps later starts above earlier ones all the same.
  */
 const TAKE_FENCE = `
 local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = time[1] * 1000000 + time[2]
 local fence = redis.call('INCR', KEYS[1])
 if fence < now then
   fence = now
