@@ -75,7 +75,7 @@ describe('the keys in force', () => {
     expect(keyring.identify(second.secret)).toBeUndefined()
   })
 
-  test('stay when the file is spoilt, which is logged once', async () => {
+  test('G11 stay when the file is spoilt, which is logged once for each state of it', async () => {
     const file = await keysFile()
     const { secret, entry } = acme()
     await add(file, entry)
@@ -85,6 +85,9 @@ describe('the keys in force', () => {
     expect([keyring.identify(secret)?.id, keyring.identify(secret)?.id]).toEqual([entry.id, entry.id])
     expect(lines).toEqual([`error the keys file ${file} cannot be used: it is not JSON`])
     await expect(add(file, acme().entry)).rejects.toThrow('it is not JSON')
+    await writeFile(file, JSON.stringify({ version: 1, keys: [entry, { ...acme().entry, rights: ['root'] }] }))
+    expect([keyring.identify(secret)?.id, keyring.identify(secret)?.id]).toEqual([entry.id, entry.id])
+    expect(lines.slice(1)).toEqual([expect.stringContaining(`the keys file ${file} cannot be used: keys.1.rights.0`)])
   })
 
   test('are not opened from a file that is not there or is none', async () => {

@@ -40,11 +40,11 @@ describe('workers behind a name', () => {
     expect(lists.map((list) => list.length)).toEqual([1, 2, 0])
   })
 
-  test('stay as they were while no answer comes, which is said once', async () => {
+  test('G11 stay as they were while no answer comes, or one that cannot be, which is said once', async () => {
     const { clock, lists, log } = discover('dns+http://w:1', [
       ['10.0.0.1'],
       new Error('SERVFAIL'),
-      new Error('SERVFAIL'),
+      ['10.0.0.1', 'no host at all'],
       ['10.0.0.2'],
     ])
     for (let round = 0; round < 4; round++) {

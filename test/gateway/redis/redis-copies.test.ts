@@ -7,6 +7,7 @@ import { connectRedis, reconnectPauseMs } from '../../../packages/gateway/src/re
 import { freshCatalogue, publishedAt, publishTo } from '../../support/catalogues.ts'
 import { MemoryStore } from '../../support/memory-store.ts'
 import { type RedisServer, startRedisServer } from '../../support/redis-server.ts'
+import { RefusingRedis } from '../../support/refusing-redis.ts'
 import { describeChangeFeed } from '../catalogue/change-feed-conformance.ts'
 import { describeHotCopy } from '../catalogue/hot-copy-conformance.ts'
 
@@ -174,6 +175,46 @@ describe('a gateway whose Redis', () => {
     } finally {
       server.resume()
     }
+  })
+
+  test('R08 is loading its data counts as one that cannot be reached, until it has loaded', async () => {
+    const between = await RefusingRedis.before(server.port)
+    open.push(between)
+    between.refusal = { text: 'LOADING Redis is loading the dataset in memory' }
+    const store = new MemoryStore()
+    const lines: string[] = []
+    const log = (_level: unknown, message: string) => void lines.push(message)
+    const redis = connectRedis(between.url, { log, random: () => 0, clock })
+    open.push(redis)
+    expect(await redis.isReadyWithin(300)).toBe(false)
+    expect(between.refused).toBeGreaterThan(0)
+    const hotCopy = new RedisHotCopy({ redis, scope: randomUUID(), log })
+    const catalogue = await freshCatalogue(store, { hotCopy, log })
+    await publishTo(store, catalogue, 'a', 1)
+    expect(catalogue.find('a').manifest.version).toBe(1)
+    between.refusal = undefined
+    expect(await redis.isReadyWithin(5_000)).toBe(true)
+    await publishTo(store, catalogue, 'a', 2)
+    expect(lines).toEqual(['Redis cannot be reached: the catalogue goes on from the store', 'Redis can be reached again'])
+  })
+
+  test('R08 cannot save and so takes no writes (MISCONF) is read, and the rest comes from the store', async () => {
+    const between = await RefusingRedis.before(server.port)
+    open.push(between)
+    const store = new MemoryStore()
+    const lines: string[] = []
+    const redis = await connect(lines, between.url)
+    const log = (_level: unknown, message: string) => void lines.push(message)
+    const hotCopy = new RedisHotCopy({ redis, scope: randomUUID(), log })
+    const catalogue = await freshCatalogue(store, { hotCopy, log })
+    await publishTo(store, catalogue, 'a', 1)
+    between.refusal = { text: 'MISCONF Redis is configured to save RDB snapshots, but it cannot', writesOnly: true }
+    await publishTo(store, catalogue, 'a', 2)
+    expect(catalogue.find('a').manifest.version).toBe(2)
+    expect(lines).toEqual(['Redis keeps no copies of the catalogue now: it is read from the store'])
+    between.refusal = undefined
+    await publishTo(store, catalogue, 'a', 3)
+    expect(lines.slice(1)).toEqual(['Redis keeps copies of the catalogue again'])
   })
 
   test('R11 is lost by fifty gateways sees them come back one by one: pauses differ, grow and have a bound', () => {

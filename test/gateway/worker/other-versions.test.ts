@@ -186,15 +186,8 @@ test('G10 a state, place or code that is not known here is taken for the one tha
     one.sendRaw('{"type":"error","code":"too_cold","message":"why"}\n')
     one.end()
   }
-  const events: RunEvent[] = []
-  for await (const some of runWithRetry(
-    pool,
-    () => runRequest({}),
-    signal(),
-    () => {},
-  ))
-    events.push(...some)
-  expect(events).toEqual([{ type: 'error', code: 'internal', message: 'why' }])
+  const error = await refusal(() => run())
+  expect([error.code, error.message]).toEqual(['internal', 'why'])
   worker.tell({ load: { ...scriptedLoad, state: 'resting' as 'ready' } })
   await until(() => pool.explain(undefined, undefined) === undefined)
   expect((await refusal(() => run())).code).toBe('not_ready')

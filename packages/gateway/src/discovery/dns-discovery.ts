@@ -28,8 +28,9 @@ export function dnsDiscovery(url: string, { resolve, clock, log }: DnsDeps): Dis
         try {
           const hosts = await resolve(hostname)
           if (isClosed) return
+          const found = hosts.map((host) => new URL(`${protocol}//${host.includes(':') ? `[${host}]` : host}:${port}`).origin)
           isFailing = false
-          onList(hosts.map((host) => new URL(`${protocol}//${host.includes(':') ? `[${host}]` : host}:${port}`).origin))
+          onList(found)
         } catch (error) {
           if (!isFailing) log('warn', 'the name of the workers cannot be resolved', { name: hostname, why: String(error) })
           isFailing = true
