@@ -7,14 +7,7 @@
  * - `_PUBLISHED.json` comes after it, and the drop's files go after that, under `_CLEARING.json`.
  */
 import type { ObjectStore } from '@quiver/cache/store'
-import {
-  type AdapterDigest,
-  type AdapterName,
-  type Logger,
-  parseAdapterDigest,
-  ServingError,
-  toServingError,
-} from '@quiver/protocol'
+import { type AdapterDigest, type Logger, parseAdapterDigest, ServingError, toServingError } from '@quiver/protocol'
 import type { Catalogue } from '../catalogue/catalogue.ts'
 import { type Published, publishAdapter } from '../catalogue/publish.ts'
 import type { TimerClock } from '../clock.ts'
@@ -94,7 +87,7 @@ async function publish(drop: Drop, content: DropContent, deps: DropJobDeps, sign
   log('info', `adapter '${name}' version ${manifest.version} was published from the drop folder`, {
     ...{ digest: manifest.digest, isNew: String(isNew) },
   })
-  const failure = prewarm === true ? await warm(name, manifest.digest, deps, signal) : undefined
+  const failure = prewarm === true ? await warm(manifest, deps, signal) : undefined
   const note = noteOf(drop, published, { now, prewarm: failure })
   await writePublished(store, note)
   return await finish(note, deps)
@@ -117,8 +110,7 @@ async function reject(drop: Drop, reasons: readonly ServingError[], { store, now
 
 /** @returns why it could not be loaded; that keeps nothing from being published */
 async function warm(
-  name: AdapterName,
-  digest: AdapterDigest,
+  { name, digest, base }: Published['manifest'],
   { workers, clock, log }: DropJobDeps,
   signal: AbortSignal,
 ): Promise<string | undefined> {
@@ -129,7 +121,7 @@ async function warm(
   try {
     await workers?.order(
       'prefetch',
-      { adapter: { kind: 'registered', name, digest } },
+      { adapter: { kind: 'registered', name, digest }, base },
       AbortSignal.any([patience.signal, signal]),
     )
     return undefined

@@ -9,7 +9,6 @@ import {
   toServingError,
 } from '@quiver/protocol'
 import { forEachAtMost } from '../at-most.ts'
-import type { Catalogue } from '../catalogue/catalogue.ts'
 import type { NameEntry } from '../catalogue/name-entry.ts'
 import type { TimerClock } from '../clock.ts'
 import type { WorkerAdapters, WorkerSource } from '../worker/worker-source.ts'
@@ -26,11 +25,23 @@ const ORDERS_AT_ONCE = 4
 const PINNED_BEFORE = parseAdapterName('pinned-before')
 
 export interface PinKeeperDeps {
-  readonly catalogue: Pick<Catalogue, 'entries' | 'entry'>
+  readonly catalogue: { entries(): Iterable<NameEntry> }
   readonly workers: Pick<WorkerSource, 'arrivals' | 'adapters' | 'order'>
   readonly clock: TimerClock
   readonly log: Logger
 }
+
+/** A version that is pinned, or an order is about. */
+interface Subject {
+  readonly name: AdapterName
+  readonly digest: AdapterDigest
+  /** Whose workers are meant; absent: not known, and so all. */
+  readonly base?: string | undefined
+}
+
+/** The same weights may be published for two base models. */
+type SubjectKey = string
+const keyOf = ({ digest, base = '' }: Subject): SubjectKey => `${digest} ${base}`
 
 interface Retry {
   readonly atMs: number
@@ -38,15 +49,15 @@ interface Retry {
 }
 
 /**
- * Sees to it that workers have pinned what the catalogue says: after a pin or unpin, when an alias moves, when another gateway changed
- * something, and again for every worker that becomes ready, since a worker's pins end with it. Works by comparing, so that nothing
- * depends on having heard of a change.
+ * Sees to it that the workers of a base model have pinned what the catalogue says of its adapters: after a pin or unpin, when an alias
+ * moves, when another gateway changed something, and again for every worker that becomes ready, since a worker's pins end with it. Works
+ * by comparing, so that nothing depends on having heard of a change.
  */
 export class PinKeeper {
   readonly #deps: PinKeeperDeps
   /** What the workers of these arrivals were told to pin and have not been told to let go. */
-  readonly #told = new Map<AdapterDigest, AdapterName>()
-  readonly #retries = new Map<AdapterDigest, Retry>()
+  readonly #told = new Map<SubjectKey, Subject>()
+  readonly #retries = new Map<SubjectKey, Retry>()
   #arrivals = 0
   #running: Promise<void> = Promise.resolve()
   #stopTimer = () => {}
@@ -77,18 +88,15 @@ export class PinKeeper {
   }
 
   /**
-   * One order for one version, at once.
+   * One order for one version, at once, to the workers of its base model.
    * @throws ServingError as `WorkerSource.order`
    */
-  async order(
-    kind: AdapterOrderKind,
-    { name, digest }: { readonly name: AdapterName; readonly digest: AdapterDigest },
-    signal: AbortSignal,
-  ): Promise<readonly WorkerAdapters[]> {
-    const answers = await this.#deps.workers.order(kind, { adapter: { kind: 'registered', name, digest } }, signal)
-    if (kind === 'pin') this.#told.set(digest, name)
-    if (kind === 'unpin') this.#told.delete(digest)
-    this.#retries.delete(digest)
+  async order(kind: AdapterOrderKind, { name, digest, base }: Subject, signal: AbortSignal): Promise<readonly WorkerAdapters[]> {
+    const subject = { name, digest, base }
+    const answers = await this.#deps.workers.order(kind, { adapter: { kind: 'registered', name, digest }, base }, signal)
+    if (kind === 'pin') this.#told.set(keyOf(subject), subject)
+    if (kind === 'unpin') this.#told.delete(keyOf(subject))
+    this.#retries.delete(keyOf(subject))
     return answers
   }
 
@@ -96,50 +104,53 @@ export class PinKeeper {
     const { workers, log } = this.#deps
     try {
       const wanted = this.#wanted()
-      if (workers.arrivals !== this.#arrivals) await this.#meetWorkers()
-      const unwanted = [...this.#told].filter(([digest]) => !wanted.has(digest))
-      const missing = [...wanted].filter(([digest]) => !this.#told.has(digest))
+      if (workers.arrivals !== this.#arrivals) await this.#meetWorkers(wanted)
+      const unwanted = [...this.#told].filter(([key]) => !wanted.has(key))
+      const missing = [...wanted].filter(([key]) => !this.#told.has(key))
       // Room first, then what needs it.
-      await forEachAtMost(ORDERS_AT_ONCE, unwanted, ([digest, name]) => this.#try('unpin', digest, name))
-      await forEachAtMost(ORDERS_AT_ONCE, missing, ([digest, name]) => this.#try('pin', digest, name))
-      for (const digest of this.#retries.keys()) if (!wanted.has(digest) && !this.#told.has(digest)) this.#retries.delete(digest)
+      await forEachAtMost(ORDERS_AT_ONCE, unwanted, ([, subject]) => this.#try('unpin', subject))
+      await forEachAtMost(ORDERS_AT_ONCE, missing, ([, subject]) => this.#try('pin', subject))
+      for (const key of this.#retries.keys()) if (!wanted.has(key) && !this.#told.has(key)) this.#retries.delete(key)
     } catch (thrown) {
       log('warn', 'pinned adapters could not be looked after now', { reason: toServingError(thrown).message })
     }
   }
 
-  /** What a worker has pinned already, from a gateway before this one, is as if it had been told by this one. */
-  async #meetWorkers(): Promise<void> {
+  /** What workers have pinned already, from a gateway before this one, is as if they had been told by this one. */
+  async #meetWorkers(wanted: ReadonlyMap<SubjectKey, Subject>): Promise<void> {
     const { workers } = this.#deps
     const { arrivals } = workers
-    const told = new Map<AdapterDigest, AdapterName>()
+    const told = new Map<SubjectKey, Subject>()
     const reports = await workers.adapters(this.#closing.signal)
-    const everywhere = (digest: string) =>
-      reports.every(({ adapters }) => adapters.some((one) => one.digest === digest && one.pinned))
-    for (const { adapters } of reports) {
-      for (const { digest, pinned } of adapters) {
-        if (pinned && everywhere(digest)) told.set(parseAdapterDigest(digest), PINNED_BEFORE)
+    const bases = new Set(reports.map(({ base }) => base))
+    for (const base of bases) {
+      const [first, ...others] = reports.filter((report) => report.base === base).map(pinnedAt)
+      for (const digest of first ?? []) {
+        if (!others.every((pinned) => pinned.has(digest))) continue
+        const subject = { name: PINNED_BEFORE, digest, base }
+        told.set(keyOf(subject), wanted.get(keyOf(subject)) ?? subject)
       }
     }
     this.#told.clear()
-    for (const [digest, name] of told) this.#told.set(digest, name)
+    for (const [key, subject] of told) this.#told.set(key, subject)
     this.#retries.clear()
     this.#arrivals = arrivals
   }
 
-  async #try(kind: 'pin' | 'unpin', digest: AdapterDigest, name: AdapterName): Promise<void> {
+  async #try(kind: 'pin' | 'unpin', subject: Subject): Promise<void> {
     const { clock, log } = this.#deps
-    const retry = this.#retries.get(digest)
+    const { name, digest } = subject
+    const retry = this.#retries.get(keyOf(subject))
     if (this.#closing.signal.aborted || (retry !== undefined && retry.atMs > clock.nowMs())) return
     const patience = new AbortController()
     const give = () => patience.abort(new ServingError('deadline_exceeded', 'the adapter did not arrive in time'))
     const stop = clock.after(ORDER_PATIENCE_MS, give)
     this.#closing.signal.addEventListener('abort', give, { once: true })
     try {
-      await this.order(kind, { name, digest }, patience.signal)
+      await this.order(kind, subject, patience.signal)
     } catch (thrown) {
       const delayMs = retry === undefined ? FIRST_RETRY_MS : Math.min(retry.delayMs * 2, LAST_RETRY_MS)
-      this.#retries.set(digest, { atMs: clock.nowMs() + delayMs, delayMs })
+      this.#retries.set(keyOf(subject), { atMs: clock.nowMs() + delayMs, delayMs })
       if (retry === undefined || delayMs === LAST_RETRY_MS) {
         log('warn', `adapter '${name}' cannot be ${kind}ned now: ${toServingError(thrown).message}`, { digest, retryMs: delayMs })
       }
@@ -149,13 +160,17 @@ export class PinKeeper {
     }
   }
 
-  #wanted(): ReadonlyMap<AdapterDigest, AdapterName> {
-    const wanted = new Map<AdapterDigest, AdapterName>()
+  #wanted(): ReadonlyMap<SubjectKey, Subject> {
+    const wanted = new Map<SubjectKey, Subject>()
     for (const entry of this.#deps.catalogue.entries()) {
-      if (entry.record.isPinned) for (const { digest, name } of pinnedVersions(entry)) wanted.set(digest, name)
+      if (entry.record.isPinned) for (const version of pinnedVersions(entry)) wanted.set(keyOf(version), version)
     }
     return wanted
   }
+}
+
+function pinnedAt({ adapters }: WorkerAdapters): ReadonlySet<AdapterDigest> {
+  return new Set(adapters.flatMap(({ digest, pinned }) => (pinned ? [parseAdapterDigest(digest)] : [])))
 }
 
 /** What of a pinned name is kept: every version that one of its aliases, or a canary, means. */

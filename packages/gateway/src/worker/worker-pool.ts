@@ -2,14 +2,7 @@
  * The workers that this gateway knows, and which of them gets a request. Each gateway has its own pool and talks to no other: what
  * they agree on follows from what the workers tell all of them alike.
  */
-import {
-  type AdapterOrder,
-  type AdapterOrderKind,
-  type RunRequest,
-  ServingError,
-  type WorkerInfo,
-  type WorkerState,
-} from '@quiver/protocol'
+import { type AdapterOrderKind, type RunRequest, ServingError, type WorkerInfo, type WorkerState } from '@quiver/protocol'
 import { type Placement, place } from '../placement/place.ts'
 import { placementRules } from '../placement/placement-rules.ts'
 import type { PlacementRequest } from '../placement/worker-view.ts'
@@ -21,7 +14,7 @@ import { RetryBudget } from './retry-budget.ts'
 import { RunTargets, usualTarget } from './run-target.ts'
 import type { WorkerClient, WorkerEndpoint } from './worker-client.ts'
 import { reportWorker, type WorkerReport } from './worker-report.ts'
-import type { PlacedRun, WorkerAdapters, WorkerSource } from './worker-source.ts'
+import type { OrderForBase, PlacedRun, WorkerAdapters, WorkerSource } from './worker-source.ts'
 
 export interface PoolOptions {
   /** How long a request waits for a worker while there is none, and one has been there before. */
@@ -155,15 +148,13 @@ export class WorkerPool implements WorkerSource {
   }
 
   async adapters(signal: AbortSignal, digest?: string): Promise<readonly WorkerAdapters[]> {
-    return await this.#ask(async (worker) => ({ workerId: worker.info.workerId, ...(await worker.adapters(signal, digest)) }))
+    return await this.#ask(async (worker) => ({ ...originOf(worker), ...(await worker.adapters(signal, digest)) }))
   }
 
-  async order(kind: AdapterOrderKind, order: AdapterOrder, signal: AbortSignal): Promise<readonly WorkerAdapters[]> {
+  async order(kind: AdapterOrderKind, { adapter, base }: OrderForBase, signal: AbortSignal): Promise<readonly WorkerAdapters[]> {
+    const meant = this.#members.clients().filter((worker) => base === undefined || originOf(worker).base === base)
     return await Promise.all(
-      this.#members.clients().map(async (worker) => ({
-        workerId: worker.info.workerId,
-        ...(await worker.order(kind, order, signal)),
-      })),
+      meant.map(async (worker) => ({ ...originOf(worker), ...(await worker.order(kind, { adapter }, signal)) })),
     )
   }
 
@@ -229,6 +220,11 @@ export class WorkerPool implements WorkerSource {
     if (found.length === 0 && failed !== undefined) throw failed.reason
     return found
   }
+}
+
+/** Adapters are published for the base model of a layout. */
+function originOf({ info }: WorkerClient): { readonly workerId: string; readonly base: string } {
+  return { workerId: info.workerId, base: info.layout.baseModel }
 }
 
 function notReady(base: string | undefined, usual: WorkerInfo | undefined): ServingError {

@@ -14,6 +14,14 @@ import type { WorkerReport } from './worker-report.ts'
 /** What one worker says of its adapters. */
 export interface WorkerAdapters extends AdapterPresences {
   readonly workerId: string
+  /** The base model that it serves. */
+  readonly base: string
+}
+
+/** An order for the workers of one base model. */
+export interface OrderForBase extends AdapterOrder {
+  /** Absent: for those of every one. */
+  readonly base?: string | undefined
 }
 
 /** Where a run was sent, and how that worker stood to its adapter. */
@@ -75,10 +83,10 @@ export interface WorkerSource {
   /** The adapters of every worker that is there; of one alone where a digest is given. @throws ServingError as `WorkerClient.adapters` */
   adapters(signal: AbortSignal, digest?: string): Promise<readonly WorkerAdapters[]>
   /**
-   * Gives every worker an order about an adapter; none is there: none is told.
+   * Gives every worker of a base model an order about an adapter; none is there: none is told.
    * @throws ServingError as `WorkerClient.order`, of the first worker that cannot carry it out
    */
-  order(kind: AdapterOrderKind, order: AdapterOrder, signal: AbortSignal): Promise<readonly WorkerAdapters[]>
+  order(kind: AdapterOrderKind, order: OrderForBase, signal: AbortSignal): Promise<readonly WorkerAdapters[]>
   /** Whether a request would be served now. */
   isHealthy(signal: AbortSignal): Promise<boolean>
 }

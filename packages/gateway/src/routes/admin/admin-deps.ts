@@ -42,7 +42,7 @@ export interface AdminRequest extends AdminDeps {
   /** The body, or an empty object where there is none. */
   jsonOrNothing(): Promise<unknown>
   /** Tells the workers to fetch a version, without waiting for it. */
-  prefetch(version: Pick<Manifest, 'name' | 'digest'>): void
+  prefetch(version: Pick<Manifest, 'name' | 'digest' | 'base'>): void
   answer(body: object, init?: { readonly status?: number; readonly location?: string }): Response
 }
 
