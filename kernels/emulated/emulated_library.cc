@@ -4,7 +4,8 @@
 //   A, B        float16 or bfloat16, read where they lie: device memory is plain memory here
 //   slot, rank  not checked by the front, as where they lie on a device: the kernels take what is out of range for none
 //
-// Attention and products with 8-bit weights have no CUDA kernels: the host's compute them, one output at a time.
+// Attention and products with 8-bit weights have no CUDA kernels: the host's compute them as a host would: rows of the base model
+// are to be the same to the bit. Products are that by every instruction set, attention by one.
 //
 // A value of y comes back from the launch only where the kernels changed it, so that what they leave alone keeps all its bits.
 #include <atomic>
@@ -97,16 +98,35 @@ const char *Copy(void *to, const void *from, size_t bytes, const LoraContext &) 
   return nullptr;
 }
 
+bool HasAvx2() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+  return false;
+#endif
+}
+
+const host::HostKernels &HostKernelsHere() {
+#if defined(__x86_64__)
+  const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  if (HasAvx2()) return has_avx512 ? *host::Avx512Kernels() : *host::Avx2Kernels();
+#elif defined(__aarch64__)
+  return *host::NeonKernels();
+#endif
+  return *host::ScalarKernels();
+}
+
 const char *AttendOnHost(const AttentionCall &call, const ort::Api &api, ort::KernelContext *context, void *) {
   SessionThreads threads(api, context);
-  return host::RunAttention(call, host::ScalarKernels()->attention, 1, threads);
+  return host::RunAttention(call, HostKernelsHere().attention, 1, threads);
 }
 
 constexpr AttentionBackend kAttention = {"CPUExecutionProvider", Prepare, Dispose, AttendOnHost};
 
 const char *MultiplyOnHost(const ProductCall &call, const ort::Api &api, ort::KernelContext *context, void *) {
   SessionThreads threads(api, context);
-  return host::RunProduct(call, *host::ScalarProduct(), 1, threads);
+  return host::RunProduct(call, HasAvx2() ? *host::Avx2Product() : *host::ScalarProduct(), 1, threads);
 }
 
 constexpr ProductBackend kProduct = {"CPUExecutionProvider", Prepare, Dispose, MultiplyOnHost};

@@ -52,7 +52,11 @@ else
 fi
 for source in "$@"; do
   object=$work/kernel-$(basename "$source").o
-  "$compiler" "${common[@]}" "${checks[@]}" -x c++ -c "$source" -o "$object"
+  # A file of one instruction set, which is asked for before it is used.
+  set=()
+  if [[ $(uname -m) = x86_64 && $source = *avx2.cc ]]; then set=(-mavx2 -mfma); fi
+  if [[ $(uname -m) = x86_64 && $source = */avx512.cc ]]; then set=(-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma); fi
+  "$compiler" "${common[@]}" "${set[@]}" "${checks[@]}" -x c++ -c "$source" -o "$object"
   objects+=("$object")
 done
 "$compiler" "${checks[@]}" "${shape[@]}" "${objects[@]}" -o "$output"
