@@ -1,11 +1,10 @@
 /** Tenants that send to one simulated worker, each a fixed number of requests at once: the next one when one ends. */
-import type { AdapterDigest } from '@quiver/protocol'
 import { drawBelow, seededRandom } from '../shared/random.ts'
+import { type Content, Contents } from './contents.ts'
 import type { DeviceModel } from './device-model.ts'
 import { SimulatedWorker } from './simulated-worker.ts'
 import { Simulation } from './simulation.ts'
 import type { WorkerCapacity } from './worker-capacity.ts'
-import { adapterDigest } from './workload.ts'
 
 export interface ClosedTenant {
   readonly tenant: string
@@ -45,7 +44,9 @@ export async function closedLoop(plan: ClosedLoopPlan): Promise<ReadonlyMap<stri
   const { seed, model, capacity, tenants, forMs, warmupMs, adapterBytes = 5_000_000 } = plan
   const random = seededRandom(seed)
   const simulation = new Simulation()
-  const worker = new SimulatedWorker('worker', simulation, model, capacity, { send: () => {}, originFails: () => false })
+  const contents = new Contents()
+  const fetched = (content: Content) => content
+  const worker = new SimulatedWorker('worker', simulation, model, capacity, { send: () => {}, contents, fetched })
   const about = (mean: number) => Math.max(1, Math.round(mean * 0.75) + drawBelow(random, Math.round(mean / 2) + 1))
   const times = new Map(
     tenants.map(({ tenant }) => [tenant, { firstTokenMs: [] as number[], wholeMs: [] as number[], tokens: 0 }]),
@@ -58,7 +59,8 @@ export async function closedLoop(plan: ClosedLoopPlan): Promise<ReadonlyMap<stri
     const sentAtMs = simulation.nowMs()
     const own = times.get(tenant)
     let hasToken = false
-    const adapter = adapterOf(sender, sent)
+    const index = adapterOf(sender, sent)
+    const adapter = index === undefined ? undefined : contents.add(index)
     sent += 1
     const request = {
       tenant,
@@ -94,11 +96,8 @@ export async function closedLoop(plan: ClosedLoopPlan): Promise<ReadonlyMap<stri
   return times
 }
 
-function adapterOf({ adapters, scansFrom }: ClosedTenant, count: number): AdapterDigest | undefined {
-  if (scansFrom !== undefined) return adapterDigest(scansFrom + count)
-  if (adapters === undefined) return undefined
-  const index = adapters[count % adapters.length]
-  return index === undefined ? undefined : adapterDigest(index)
+function adapterOf({ adapters, scansFrom }: ClosedTenant, count: number): number | undefined {
+  return scansFrom === undefined ? adapters?.[count % adapters.length] : scansFrom + count
 }
 
 /** @param ascending sorted; NaN of nothing */

@@ -1,6 +1,7 @@
 /** Workers and a gateway in one simulated world, driven by a workload. */
 import type { AdapterDigest } from '@quiver/protocol'
 import { drawBelow, type Random, seededRandom } from '../shared/random.ts'
+import { type Content, Contents } from './contents.ts'
 import { capacityPerSecond, type DeviceModel } from './device-model.ts'
 import type { Answer } from './placed-request.ts'
 import { type PolicyName, policies } from './policies.ts'
@@ -9,7 +10,7 @@ import type { SimulatedRequest } from './simulated-run.ts'
 import { SimulatedWorker } from './simulated-worker.ts'
 import { Simulation } from './simulation.ts'
 import type { WorkerCapacity } from './worker-capacity.ts'
-import { adapterDigest, nextArrivalMs, type Workload, zipfSampler } from './workload.ts'
+import { nextArrivalMs, type Workload, zipfSampler } from './workload.ts'
 
 export interface ClusterPlan {
   readonly seed: number
@@ -28,8 +29,8 @@ export interface ClusterPlan {
   readonly deadlineMs: number
   /** Between a gateway and a worker, one way. */
   readonly networkMs: number
-  /** Asked for every load from the origin. */
-  readonly originFails?: () => boolean
+  /** What a load from the origin brings; undefined: it fails. Absent: what the origin has. */
+  readonly fetched?: (content: Content, contents: Contents) => Content | undefined
 }
 
 /** What watches a cluster, or disturbs it. */
@@ -47,6 +48,7 @@ export class Cluster {
   readonly #plan: ClusterPlan
   readonly #random: Random
   readonly #drawRank: () => number
+  readonly #contents = new Contents()
   readonly #digests: readonly AdapterDigest[]
   #scanned = 0
 
@@ -55,7 +57,7 @@ export class Cluster {
     this.#plan = plan
     this.#random = seededRandom(seed)
     this.#drawRank = zipfSampler(workload.adapters, workload.exponent, this.#random)
-    this.#digests = Array.from({ length: workload.adapters + 1 }, (_, index) => adapterDigest(index))
+    this.#digests = Array.from({ length: workload.adapters + 1 }, (_, index) => this.#contents.add(index))
     this.gateway = new SimulatedGateway(this.simulation, {
       networkMs: plan.networkMs,
       choose: policies(seededRandom(seed + 1))[policy](),
@@ -85,9 +87,9 @@ export class Cluster {
   #send(index: number, hooks: ClusterHooks): void {
     const { requests, adapterBytes, newTokens, promptTokens, deadlineMs } = this.#plan
     const adapter = this.#drawAdapter(index / requests)
-    const { tenants } = this.#plan.workload
+    const tenant = this.#tenantOf(index)
     const request = {
-      ...(tenants === undefined ? {} : { tenant: `tenant-${index % tenants}` }),
+      ...(tenant === undefined ? {} : { tenant }),
       ...(adapter === undefined ? {} : { adapter }),
       bytes: adapterBytes,
       promptTokens: this.#drawLength(promptTokens),
@@ -113,17 +115,28 @@ export class Cluster {
     return digest
   }
 
+  #tenantOf(index: number): string | undefined {
+    const { tenants, flood } = this.#plan.workload
+    if (flood !== undefined && this.#random() < flood) return 'flood'
+    return tenants === undefined ? undefined : `tenant-${index % tenants}`
+  }
+
   #drawLength(mean: number): number {
     return Math.max(1, Math.floor(mean / 2) + drawBelow(this.#random, mean + 1))
   }
 
   #makeWorker(index: number): SimulatedWorker {
+    const { fetched } = this.#plan
     const worker: SimulatedWorker = new SimulatedWorker(
       `worker-${index}`,
       this.simulation,
       this.#plan.model,
       this.#plan.capacity(index),
-      { send: (event) => this.gateway.hear(worker, event), originFails: this.#plan.originFails ?? (() => false) },
+      {
+        send: (event) => this.gateway.hear(worker, event),
+        contents: this.#contents,
+        fetched: (content) => (fetched === undefined ? content : fetched(content, this.#contents)),
+      },
     )
     return worker
   }

@@ -49,7 +49,8 @@ export async function measureCluster(plan: ClusterPlan, warmup: number): Promise
   const counts = cluster.workers.map(countsOf).map((after, index) => minus(after, before[index] ?? after))
   const sum = (of: (count: Counts) => number) => counts.reduce((total, count) => total + of(count), 0)
   const perWorker = counts.map(({ requests }) => requests)
-  const wanted = cluster.workers.map((worker) => worker.slotsOf(adapterDigest(plan.workload.adapters)))
+  const crowd = adapterDigest(plan.workload.adapters)
+  const wanted = cluster.workers.map(({ tiers }) => ({ copies: tiers.copiesOf(crowd), isThere: tiers.isInDevice(crowd) }))
   return {
     requests: sum(({ requests }) => requests),
     deviceHitRate: sum(({ hits }) => hits) / sum(({ requests }) => requests),

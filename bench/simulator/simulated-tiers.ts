@@ -6,17 +6,19 @@ import type { PackedAdapter, SlotLease, SlotView } from '../../packages/cache/sr
 import { EvictionPolicy } from '../../packages/cache/src/policy/eviction-policy.ts'
 import { DeviceSlots } from '../../packages/cache/src/tiers/device-tier.ts'
 import { RamTier } from '../../packages/cache/src/tiers/ram-tier.ts'
+import type { Content, Contents } from './contents.ts'
 import { type DeviceModel, loadMs } from './device-model.ts'
 
 export interface TiersPlan {
   readonly model: DeviceModel
   readonly slots: number
-  originFails(): boolean
+  readonly contents: Contents
+  fetched(content: Content): Content | undefined
   readonly ramBytes: number
   /** What the disk holds; it has room for everything. */
-  readonly disk: Set<AdapterDigest>
-  /** Copies into slots, and loads by where from; counted up. */
-  readonly counts: { device: number; disk: number; origin: number }
+  readonly disk: Map<AdapterDigest, Content>
+  /** Copies into slots, loads by where from, and damaged files that were found; counted up. */
+  readonly counts: { device: number; disk: number; origin: number; damaged: number }
 }
 
 export interface TiersDeps {
@@ -48,6 +50,8 @@ export class SimulatedTiers {
   readonly #ram: RamTier
   readonly #flights = new Map<AdapterDigest, Flight>()
   readonly #copies = new Map<SlotIndex, () => void>()
+  /** What lies in the device's memory; nothing while it is being written. */
+  readonly #memory = new Map<SlotIndex, Content>()
   readonly #copiesOf = new Map<AdapterDigest, number>()
 
   constructor(plan: TiersPlan, deps: TiersDeps) {
@@ -57,8 +61,16 @@ export class SimulatedTiers {
     this.#device = new DeviceSlots({
       memory: {
         slots: plan.slots,
-        loadAdapter: (slot) => new Promise((resolve) => this.#copies.set(slot, resolve)),
-        clearSlot: () => {},
+        loadAdapter: (slot, packed) => {
+          this.#memory.delete(slot)
+          return new Promise((resolve) =>
+            this.#copies.set(slot, () => {
+              this.#memory.set(slot, contentOf(packed))
+              resolve()
+            }),
+          )
+        },
+        clearSlot: (slot) => this.#memory.delete(slot),
       },
       clock: deps.clock,
       scoreOf: (digest, bytes) => this.#policy.score({ digest, bytes, from: 'ram', space: 1 }),
@@ -69,7 +81,7 @@ export class SimulatedTiers {
     )
   }
 
-  get disk(): Set<AdapterDigest> {
+  get disk(): Map<AdapterDigest, Content> {
     return this.#plan.disk
   }
 
@@ -90,6 +102,31 @@ export class SimulatedTiers {
   inSlot(slot: SlotIndex): AdapterDigest | undefined {
     const view = slot === BASE_SLOT ? undefined : this.slots()[slot]
     return view?.state === 'resident' ? view.digest : undefined
+  }
+
+  /** The digest of what really lies in a slot's memory; undefined for the base model. */
+  weightsIn(slot: SlotIndex): AdapterDigest | undefined {
+    const content = slot === BASE_SLOT ? undefined : this.#memory.get(slot)
+    return content && this.#plan.contents.digestOf(content)
+  }
+
+  /** A bit flips in a file. @param draw 0 … 1: which */
+  damageDisk(draw: number): void {
+    const { disk, contents } = this.#plan
+    const [digest, content] = [...disk][Math.floor(draw * disk.size)] ?? []
+    if (digest !== undefined && content !== undefined) disk.set(digest, contents.damaged(content))
+  }
+
+  /** Of files on the disk this holds only once they are read. */
+  assertSound(): void {
+    for (const [slot, view] of this.slots().entries()) {
+      if (view.state === 'resident') assert.equal(this.weightsIn(slot as SlotIndex), view.digest, 'I3: a slot holds what it says')
+    }
+    for (const digest of this.#ram.digests()) {
+      const packed = this.#ram.peek(digest)?.packed
+      if (packed !== undefined)
+        assert.equal(this.#plan.contents.digestOf(contentOf(packed)), digest, 'I3: RAM holds what it says')
+    }
   }
 
   /** A request asks for an adapter; `onFailure` when it cannot be had. */
@@ -147,7 +184,7 @@ export class SimulatedTiers {
   /** Everything that is held, in its fastest tier. */
   adapters(): { digest: AdapterDigest; presence: HeldPresence }[] {
     const found = new Map<AdapterDigest, HeldPresence>()
-    for (const digest of this.#plan.disk) found.set(digest, 'disk')
+    for (const digest of this.#plan.disk.keys()) found.set(digest, 'disk')
     for (const digest of this.#ram.digests()) found.set(digest, 'ram')
     for (const digest of this.#flights.keys()) found.set(digest, 'arriving')
     for (const digest of this.#device.digests()) found.set(digest, this.isInDevice(digest) ? 'device' : 'arriving')
@@ -186,23 +223,48 @@ export class SimulatedTiers {
     if (underWay !== undefined) return underWay
     const flight: Flight = { wants: new Set() }
     const from = this.#plan.disk.has(digest) ? 'disk' : 'origin'
-    this.#plan.counts[from] += 1
     this.#flights.set(digest, flight)
     this.#deps.onChange(digest, 'arriving')
-    this.#deps.after(loadMs(this.#plan.model, from, bytes), () => {
+    this.#load(digest, bytes, from, flight)
+    return flight
+  }
+
+  /** What comes is looked at before it is used: a damaged file is discarded and fetched again, other bytes of an origin are a failure. */
+  #load(digest: AdapterDigest, bytes: number, from: 'disk' | 'origin', flight: Flight): void {
+    const { disk, contents, counts, model } = this.#plan
+    counts[from] += 1
+    this.#deps.after(loadMs(model, from, bytes), () => {
+      const content = from === 'disk' ? disk.get(digest) : this.#plan.fetched(contents.of(digest))
+      const isSound = content !== undefined && contents.digestOf(content) === digest
+      if (!isSound && from === 'disk') {
+        disk.delete(digest)
+        counts.damaged += 1
+        this.#load(digest, bytes, 'origin', flight)
+        return
+      }
       this.#flights.delete(digest)
-      if (from === 'origin' && this.#plan.originFails()) {
+      if (!isSound) {
         for (const want of flight.wants) want.failed()
         this.#deps.onChange(digest, 'absent')
         this.#deps.onArrival()
         return
       }
-      this.#plan.disk.add(digest)
-      for (const want of flight.wants) want.arrived({ digest, dtype: 'f32', rank: 16, modules: [], bytes })
+      disk.set(digest, content)
+      for (const want of flight.wants) want.arrived(packedOf(digest, content, bytes))
       // Who wanted it has left: it stays on the disk.
       if (flight.wants.size === 0) this.#deps.onChange(digest, 'disk')
       this.#deps.onArrival()
     })
-    return flight
   }
+}
+
+function packedOf(digest: AdapterDigest, content: Content, bytes: number): PackedAdapter {
+  const modules = [{ layer: 0, module: 'q_proj' as const, rank: 1, a: content, b: content }]
+  return { digest, dtype: 'f16', rank: 16, modules, bytes }
+}
+
+function contentOf({ modules }: PackedAdapter): Content {
+  const a = modules[0]?.a
+  assert(a instanceof Uint16Array, 'weights of this world are codes')
+  return a
 }

@@ -6,6 +6,7 @@ import { planStep } from '../../packages/worker/src/step/plan-step.ts'
 import { ServiceLedger } from '../../packages/worker/src/step/service-ledger.ts'
 import type { Admission, PlannedFinish, RunPlan, StepPlan, StepView } from '../../packages/worker/src/step/step-plan.ts'
 import { StepTimes } from '../../packages/worker/src/step/step-times.ts'
+import type { Content } from './contents.ts'
 import type { DeviceModel } from './device-model.ts'
 import { partyOf, type Run, type RunListener, runningView, type SimulatedRequest, waitingView } from './simulated-run.ts'
 import { SimulatedTiers } from './simulated-tiers.ts'
@@ -34,7 +35,7 @@ export class SimulatedWorker {
   #sequences = 0
   #events = 0
   /** Requests that came, those whose adapter was in a slot by then, steps, and computed rows: since the first start. */
-  readonly counts = { requests: 0, hits: 0, steps: 0, rows: 0, device: 0, disk: 0, origin: 0 }
+  readonly counts = { requests: 0, hits: 0, steps: 0, rows: 0, device: 0, disk: 0, origin: 0, damaged: 0 }
 
   constructor(
     id: string,
@@ -48,7 +49,7 @@ export class SimulatedWorker {
     this.#model = model
     this.capacity = capacity
     this.#surroundings = surroundings
-    this.#tiers = this.#makeTiers(new Set())
+    this.#tiers = this.#makeTiers(new Map())
   }
 
   get isAlive(): boolean {
@@ -65,9 +66,9 @@ export class SimulatedWorker {
     return new Set((which === 'running' ? this.#running : this.#waiting).flatMap(({ request }) => request.adapter ?? []))
   }
 
-  /** How often an adapter was put into a slot, and whether it is in one now. */
-  slotsOf(digest: AdapterDigest): { readonly copies: number; readonly isThere: boolean } {
-    return { copies: this.#tiers.copiesOf(digest), isThere: this.#tiers.isInDevice(digest) }
+  /** Those of its last start. */
+  get tiers(): SimulatedTiers {
+    return this.#tiers
   }
 
   /** @returns a way to leave */
@@ -89,10 +90,8 @@ export class SimulatedWorker {
     this.counts.requests += 1
     this.#waiting.push(run)
     this.#ledger.enqueue(run.client, run.flow, run.arrivedAtMs)
-    this.#simulation.after(
-      request.deadlineMs,
-      this.#unlessRestarted(() => this.#step()),
-    )
+    const stepThen = this.#unlessRestarted(() => this.#step())
+    this.#simulation.after(request.deadlineMs, stepThen)
     if (request.adapter !== undefined) {
       if (this.#tiers.isInDevice(request.adapter)) this.counts.hits += 1
       run.adapter = this.#tiers.want(request.adapter, request.bytes, () => {
@@ -163,11 +162,12 @@ export class SimulatedWorker {
     }
   }
 
-  #makeTiers(disk: Set<AdapterDigest>): SimulatedTiers {
+  #makeTiers(disk: Map<AdapterDigest, Content>): SimulatedTiers {
     const start = this.#start
     return new SimulatedTiers(
       {
-        originFails: this.#surroundings.originFails,
+        contents: this.#surroundings.contents,
+        fetched: this.#surroundings.fetched,
         model: this.#model,
         slots: this.capacity.slots,
         ramBytes: this.capacity.ramBytes,
@@ -242,7 +242,7 @@ export class SimulatedWorker {
       if (part === undefined) return false
       run.computed += part.rowCount
       if (run.computed < run.tokens.length) return false
-      run.listener.token(this.#tiers.inSlot(part.slot))
+      run.listener.token(this.#tiers.weightsIn(part.slot))
       run.tokens.push(0)
       return run.tokens.length === run.request.promptTokens + run.request.newTokens
     })

@@ -1,4 +1,5 @@
 import type { WorkerEvent } from '@quiver/protocol'
+import type { Content, Contents } from './contents.ts'
 
 export interface WorkerCapacity {
   readonly sequences: number
@@ -15,6 +16,7 @@ export interface WorkerCapacity {
 export interface WorkerSurroundings {
   /** Takes an event at the moment it is sent. */
   send(event: WorkerEvent): void
-  /** Asked for every load from the origin. */
-  originFails(): boolean
+  readonly contents: Contents
+  /** What a load from the origin brings of what the origin has; undefined: nothing, it fails. */
+  fetched(content: Content): Content | undefined
 }

@@ -18,6 +18,8 @@ export interface Workload {
   readonly scan?: number
   /** Tenants that send, one after another; absent: one. */
   readonly tenants?: number
+  /** Share of the requests that are of one tenant more, `flood`. */
+  readonly flood?: number
 }
 
 /** Draws 0 … adapters − 1 by Zipf's law, through its cumulated weights. */
@@ -51,8 +53,13 @@ export function bestStaticHitRate(adapters: number, exponent: number, held: numb
   return some / all
 }
 
+/** What stands for an adapter's weights. */
+export function adapterText(index: number): string {
+  return `adapter ${index}`
+}
+
 export function adapterDigest(index: number): AdapterDigest {
-  return createHash('sha256').update(`adapter ${index}`).digest('hex') as AdapterDigest
+  return createHash('sha256').update(adapterText(index)).digest('hex') as AdapterDigest
 }
 
 /** Time to the next arrival of a Poisson process, in ms. */
