@@ -22,6 +22,8 @@ export function clientStream(
   exchange: Exchange,
 ): (outgoing: ServerResponse) => void {
   const first = frames.next()
+  // A generator that nobody has begun to read runs no finally block when it is told to return. To a client that has left already
+  // `prepend` is one, while the frames behind it have begun and hold a place: so they are told as well.
   return (outgoing) =>
     void writeEvents(prepend(first, frames), outgoing, {
       clock,
@@ -29,7 +31,7 @@ export function clientStream(
       slowReaderMs: times.slowReaderMs,
       bufferBytes: limits.streamBufferBytes,
       onGone: () => exchange.abort(new ServingError('client_closed', 'the client closed the connection')),
-    })
+    }).finally(() => frames.return(undefined))
 }
 
 /** `items` with its first one, which was taken already. */
