@@ -1,5 +1,7 @@
 import type { WorkerState } from '@quiver/protocol'
 
+type TenantTotals = NonNullable<WorkerState['tenants']>[number]
+
 /** What several workers do together: counts and bytes are added up. Undefined for none. */
 export function mergedState(states: readonly WorkerState[]): WorkerState | undefined {
   const [first, ...others] = states
@@ -7,7 +9,17 @@ export function mergedState(states: readonly WorkerState[]): WorkerState | undef
 }
 
 function add(a: WorkerState, b: WorkerState): WorkerState {
-  return { ...(added(a, b) as WorkerState), slots: [...a.slots, ...b.slots] }
+  const tenants = a.tenants === undefined && b.tenants === undefined ? {} : { tenants: tenantsOf([a, b]) }
+  return { ...(added(a, b) as WorkerState), slots: [...a.slots, ...b.slots], ...tenants }
+}
+
+/** A tenant's requests may be at any worker. */
+function tenantsOf(states: readonly WorkerState[]): TenantTotals[] {
+  const totals = new Map<string, TenantTotals>()
+  for (const one of states.flatMap(({ tenants = [] }) => tenants)) {
+    totals.set(one.tenant, { ...(added(totals.get(one.tenant), one) as TenantTotals), tenant: one.tenant })
+  }
+  return [...totals.values()]
 }
 
 /** Adds numbers at the same place of two trees of objects; what only one has is kept. */
