@@ -18,7 +18,14 @@ const common = (id: number, promptLength: number) => ({
 })
 
 type Overrides = Partial<Pick<WaitingView, 'client' | 'deadlineAtMs' | 'fate' | 'top' | 'promptDetails' | 'embeds'>>
-type WaitingOptions = { prompt?: number; adapter?: string; arriving?: boolean; arrivesByMs?: number; arrivedAtMs?: number; cached?: number } & Overrides
+type WaitingOptions = {
+  prompt?: number
+  adapter?: string
+  arriving?: boolean
+  arrivesByMs?: number
+  arrivedAtMs?: number
+  cached?: number
+} & Overrides
 type RunningOptions = {
   prompt?: number
   computed?: number
