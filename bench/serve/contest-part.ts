@@ -84,7 +84,7 @@ export async function measureContest(context: BenchContext): Promise<Figure[]> {
   const random = seededRandom(context.seed)
   const { contestants, prompts } = await startAll(context, random)
   const samples = new Samples<string>()
-  const rounds = context.quick ? 1 : 3
+  const rounds = context.quick ? 1 : 2
   for (let round = 0; round <= rounds; round += 1) {
     for (const load of loads) {
       for (const server of shuffled(contestants, random)) {

@@ -11,6 +11,8 @@ import { startUnderLoad } from './quiver-under-load.ts'
 
 const ADAPTERS = 64
 const ROUND = 128
+/** A run for a claim about half an hour sets 30 here. */
+const MINUTES = 8
 
 export async function measureFullBatch(context: BenchContext): Promise<Figure[]> {
   const { quick, progress, signal, config } = context
@@ -36,7 +38,7 @@ export async function measureFullBatch(context: BenchContext): Promise<Figure[]>
     config.sequences,
   )
   for (const name of await readdir(lagFolder)) await rm(path.join(lagFolder, name))
-  const minutes = quick ? 0.5 : 30
+  const minutes = quick ? 0.5 : MINUTES
   const endAtMs = performance.now() + minutes * 60_000
   const resident: number[] = []
   while (performance.now() < endAtMs) {
