@@ -102,3 +102,27 @@ test('nothing is looked at after the end', async () => {
   await turns()
   expect([lists, clock.pending]).toEqual([[], 0])
 })
+
+// The end of the work was noted a moment after its last look: who came between them was told to wait for work that was over.
+test('a change that comes in any moment of another one’s look is looked at', async () => {
+  for (let moment = 0; moment < 30; moment++) {
+    const feed = new MemoryChangeFeed()
+    const looked: string[] = []
+    const catalogue = { refresh: async () => {}, refreshName: async (name: string) => void looked.push(name) }
+    const sync = new CatalogueSync({
+      catalogue,
+      clock: new ManualClock(),
+      random: () => 0.5,
+      log: () => {},
+      feed,
+      refreshMs: 1000,
+    })
+    sync.start()
+    void feed.announce('first')
+    for (let n = 0; n < moment; n++) await Promise.resolve()
+    void feed.announce('second')
+    await turns()
+    expect(looked, `after ${moment} microtasks`).toEqual(['first', 'second'])
+    sync.close()
+  }
+})

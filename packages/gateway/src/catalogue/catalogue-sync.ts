@@ -84,14 +84,17 @@ export class CatalogueSync {
 
   /** One look after the other: what changes in the meantime waits, each name once. */
   #work(): Promise<void> {
-    this.#working ??= this.#lookAtWaiting().finally(() => {
-      this.#working = undefined
-    })
+    if (this.#isClosed) return Promise.resolve()
+    this.#working ??= this.#lookAtWaiting()
     return this.#working
   }
 
+  /** Only where something waits. */
   async #lookAtWaiting(): Promise<void> {
-    while (!this.#isClosed && (this.#isAllWaiting || this.#waiting.size > 0)) await this.#look()
+    do await this.#look()
+    while (!this.#isClosed && (this.#isAllWaiting || this.#waiting.size > 0))
+    // In the same moment in which nothing waited any more: whoever comes next must not be told to wait for this.
+    this.#working = undefined
   }
 
   async #look(): Promise<void> {
