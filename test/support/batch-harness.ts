@@ -20,6 +20,8 @@ export interface HarnessOptions extends FakeEngineOptions {
   readonly openConstraint?: RunServiceDeps['openConstraint']
   readonly renderTemplate?: RunServiceDeps['renderTemplate']
   readonly onChange?: () => void
+  /** Memory of the prefix cache; absent: there is none. */
+  readonly prefixBytes?: number
   /** Absent: nothing is guessed, and prompts are not cut to keep the pace. */
   readonly speculation?: Speculation
   readonly keepsPace?: boolean
@@ -27,8 +29,6 @@ export interface HarnessOptions extends FakeEngineOptions {
   readonly stepMs?: (step: EngineStep) => number
   /** Absent: the most likely token, whatever the request says. */
   readonly createSampler?: RunServiceDeps['createSampler']
-  /** Memory of the prefix cache; absent: there is none. */
-  readonly prefixBytes?: number
   /** Makes the text of every token longer. */
   readonly pad?: string
 }
