@@ -210,12 +210,15 @@ export class BatchLoop {
     beginStep(this.#batch, plan, this.#stepDeps)
     this.#tellIfEmpty()
     if (plan.kind === 'idle') return this.#wakeUp.sleepUntil(plan.wakeAtMs)
+    const copyingFromMs = this.#deps.clock.nowMs()
     await this.#deps.prefix?.restored()
+    const copyingMs = this.#deps.clock.nowMs() - copyingFromMs
     const result = await this.#compute(plan)
     if (result === undefined) return
     const running = this.#batch.runningCount
     applyStep(this.#batch, plan, result, this.#stepDeps)
-    this.#times.record(rowCounts(plan), this.#deps.clock.nowMs() - nowMs)
+    // What was copied is another number with every plan, and no row's.
+    this.#times.record(rowCounts(plan), this.#deps.clock.nowMs() - nowMs - copyingMs)
     this.#meter.ended(running - this.#batch.runningCount, this.#deps.clock.nowMs(), this.waitingCount > 0)
     this.#deps.onChange?.()
   }

@@ -172,3 +172,24 @@ test('whatever comes, leaves and fails, answers are those of no cache and the en
   expect(prefix?.blocks).toBeLessThanOrEqual(24)
   expect([harness.engine.violations, harness.engine.held, harness.fatal, leases]).toEqual([[], [], [], { adapters: 0, slots: 0 }])
 })
+
+// Copies were taken for the time of the few rows that were computed beside them, and prompts behind a hit went on in smaller pieces.
+test('what copying takes is not taken for the time of rows, by which prompts are cut to keep the pace', async () => {
+  const harness = withCache({ neverEnds: true, keepsPace: true, stepMs: ({ rows }) => 8 + rows.length * 0.3 })
+  const copyIn = harness.engine.copyIn.bind(harness.engine)
+  harness.engine.copyIn = (...copy) => {
+    harness.clock.advance(10)
+    copyIn(...copy)
+  }
+  const stream = harness.run({ inputs: 'a', maxNewTokens: 200 })
+  await harness.engine.stepBegun(20)
+  await ask(harness, {})
+  for (const letter of ['k', 'l', 'm', 'n', 'o']) {
+    const before = harness.engine.steps.length
+    expect(await ask(harness, { inputs: `${prompt}${letter.repeat(40)}`, maxNewTokens: 1 })).toMatchObject({ cached: 4 * BLOCK })
+    const prompts = harness.engine.steps.slice(before).filter(({ rows }) => rows.length > 1)
+    expect(prompts.length, `steps for 46 rows of ${letter}`).toBe(3)
+  }
+  stream.cancel()
+  await stream.end
+})
