@@ -159,7 +159,6 @@ function addModelRoutes(app: Hono<AppEnv>, deps: AppDeps): void {
   )
 }
 
-/** What a request is answered with: the caller's tenant, what it may see, and a log that says whose request it was. */
 function requestIdOf(deps: AppDeps, { headers }: IncomingMessage): string {
   return readRequestId(headers['x-request-id']) ?? deps.newId()
 }

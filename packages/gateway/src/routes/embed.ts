@@ -1,10 +1,9 @@
 /** `POST /embed`, and `/classify` and `/classify_batch`, which a model that generates cannot answer. */
-import type { IncomingMessage, ServerResponse } from 'node:http'
 import { limits, ServingError } from '@quiver/protocol'
 import { z } from 'zod'
 import { withBearerToken } from './adapter-source.ts'
 import { errorResponse, logFailure } from './error-response.ts'
-import { openExchange } from './exchange.ts'
+import { type NodeExchange, openExchange } from './exchange.ts'
 import { parameterChecks, runChecks } from './generate-checks.ts'
 import { generateBodySchema, parametersSchema, parseGenerateBody } from './generate-schema.ts'
 import { headerContext } from './header-context.ts'
@@ -14,11 +13,6 @@ import { collectEmbeddings, numbersOf } from './openai/embedding-runs.ts'
 import { toRunRequest } from './run-request.ts'
 import { servedModel } from './served-model.ts'
 import type { GenerateDeps } from './start-run.ts'
-
-interface NodeExchange {
-  readonly incoming: IncomingMessage
-  readonly outgoing: ServerResponse
-}
 
 const { inputs } = generateBodySchema.shape
 const { adapter_id, adapter_source, merged_adapters, api_token } = parametersSchema.shape

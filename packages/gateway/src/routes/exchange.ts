@@ -4,6 +4,12 @@ import { ServingError } from '@quiver/protocol'
 import type { TimerClock } from '../clock.ts'
 import type { Placed } from '../worker/worker-source.ts'
 
+/** A request and its answer, as Node has them. */
+export interface NodeExchange {
+  readonly incoming: IncomingMessage
+  readonly outgoing: ServerResponse
+}
+
 export interface Exchange {
   /** The client's own `x-request-id` where it is usable, otherwise a fresh one. */
   readonly requestId: string
@@ -35,7 +41,7 @@ export interface ExchangeOptions {
 const DEADLINE_MARGIN_MS = 1000
 
 export function openExchange(
-  { incoming, outgoing }: { readonly incoming: IncomingMessage; readonly outgoing: ServerResponse },
+  { incoming, outgoing }: NodeExchange,
   { clock, deadlineMs, newId, shutdown }: ExchangeOptions,
 ): Exchange {
   const arrivedAtMs = clock.nowMs()

@@ -1,12 +1,11 @@
 /** `POST /`, `/generate`, `/generate_stream`, `/invocations`: from a LoRAX body to a run and back. */
-import type { IncomingMessage, ServerResponse } from 'node:http'
 import { limits, ServingError, type TokenEvent, toServingError } from '@quiver/protocol'
 import { within } from '../clock.ts'
 import type { RequestMeter } from '../metrics/gateway-metrics.ts'
 import { withBearerToken } from './adapter-source.ts'
 import { clientStream, frameOf, streamHeaders } from './client-stream.ts'
 import { errorResponse, logFailure } from './error-response.ts'
-import { openExchange } from './exchange.ts'
+import { type NodeExchange, openExchange } from './exchange.ts'
 import { type GenerateBody, parseGenerateBody } from './generate-schema.ts'
 import { headerContext } from './header-context.ts'
 import { jsonBody } from './json-answer.ts'
@@ -24,11 +23,6 @@ export type GenerateMode = 'compat' | 'whole' | 'stream'
 
 interface Measured extends Generation {
   readonly meter: RequestMeter
-}
-
-interface NodeExchange {
-  readonly incoming: IncomingMessage
-  readonly outgoing: ServerResponse
 }
 
 /** How long a stream's headers wait for the digest of an adapter that only the worker can name. */

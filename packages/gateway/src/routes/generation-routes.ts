@@ -9,7 +9,7 @@ import { runShare } from '../auth/run-share.ts'
 import type { TimerClock } from '../clock.ts'
 import type { AppDeps } from './app.ts'
 import { errorResponse, logFailure } from './error-response.ts'
-import { readRequestId } from './exchange.ts'
+import { type NodeExchange, readRequestId } from './exchange.ts'
 import { answerGenerate, type GenerateMode } from './generate.ts'
 import { answerOpenai, type OpenaiDeps } from './openai/complete.ts'
 import { openaiErrorResponse } from './openai/respond.ts'
@@ -17,11 +17,6 @@ import { type PlainAnswer, writeAnswer } from './plain-answer.ts'
 
 /** How long the rest of a refused body is read on. */
 const REST_PATIENCE_MS = 500
-
-interface NodeExchange {
-  readonly incoming: IncomingMessage
-  readonly outgoing: ServerResponse
-}
 
 type Answer = (deps: OpenaiDeps, node: NodeExchange) => Promise<PlainAnswer | Response>
 

@@ -1,20 +1,14 @@
 /** `POST /tokenize` and `GET /startup`. */
-import type { IncomingMessage, ServerResponse } from 'node:http'
 import { limits, ServingError, toServingError } from '@quiver/protocol'
 import { z } from 'zod'
 import { errorResponse, logFailure } from './error-response.ts'
-import { type Exchange, openExchange } from './exchange.ts'
+import { type Exchange, type NodeExchange, openExchange } from './exchange.ts'
 import { jsonBody, longList } from './json-answer.ts'
 import { readJsonBody } from './json-body.ts'
 import { toLoraxError } from './lorax-envelope.ts'
 import { beginRun, collectRuns } from './run-fan-out.ts'
 import { toRunRequest } from './run-request.ts'
 import type { GenerateDeps } from './start-run.ts'
-
-interface NodeExchange {
-  readonly incoming: IncomingMessage
-  readonly outgoing: ServerResponse
-}
 
 export const tokenizeSchema = z.object(
   {

@@ -1,11 +1,11 @@
 /** The table of the admin routes, and what all of them have in common. */
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { IncomingMessage } from 'node:http'
 import type { HttpBindings } from '@hono/node-server'
 import { limits } from '@quiver/protocol'
 import type { Hono } from 'hono'
 import type { Caller, CallerVariables } from '../../auth/guard.ts'
 import { logFailure } from '../error-response.ts'
-import { openExchange } from '../exchange.ts'
+import { type NodeExchange, openExchange } from '../exchange.ts'
 import { readJsonBody } from '../json-body.ts'
 import type { GenerateDeps } from '../start-run.ts'
 import { listAdapters, restoreAdapter, retireAdapter, showAdapter } from './adapter-routes.ts'
@@ -51,11 +51,6 @@ export interface AdminRoutesDeps extends Pick<GenerateDeps, 'workers' | 'clock' 
   readonly now: () => Date
   /** Absent: the routes are not there. */
   readonly admin?: AdminDeps
-}
-
-export interface NodeExchange {
-  readonly incoming: IncomingMessage
-  readonly outgoing: ServerResponse
 }
 
 /** Which part of a request the framework has read. */

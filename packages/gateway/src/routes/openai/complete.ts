@@ -1,5 +1,4 @@
 /** `POST /v1/completions` and `/v1/chat/completions`: from an OpenAI body to runs and back. */
-import type { IncomingMessage, ServerResponse } from 'node:http'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { type DoneEvent, limits, type RunRequest, ServingError, type WorkerInfo } from '@quiver/protocol'
 import { within } from '../../clock.ts'
@@ -7,7 +6,7 @@ import type { RequestMeter } from '../../metrics/gateway-metrics.ts'
 import { withBearerToken } from '../adapter-source.ts'
 import { clientStream, frameOf, prepend, streamHeaders } from '../client-stream.ts'
 import { logFailure } from '../error-response.ts'
-import { type Exchange, openExchange } from '../exchange.ts'
+import { type Exchange, type NodeExchange, openExchange } from '../exchange.ts'
 import { jsonBody } from '../json-answer.ts'
 import { readJsonBody } from '../json-body.ts'
 import { timingHeaders } from '../lorax-answer.ts'
@@ -51,7 +50,7 @@ interface Answering {
 export async function answerOpenai(
   deps: OpenaiDeps,
   kind: ApiRequest['kind'],
-  node: { readonly incoming: IncomingMessage; readonly outgoing: ServerResponse },
+  node: NodeExchange,
 ): Promise<PlainAnswer | Response> {
   const { clock, newId, shutdown, times } = deps
   const exchange = openExchange(node, { clock, newId, shutdown, deadlineMs: times.deadlineMs })

@@ -1,9 +1,8 @@
 /** `POST /v1/embeddings`: the mean of a text's last hidden states, with the adapter applied. */
-import type { IncomingMessage, ServerResponse } from 'node:http'
 import { limits, type RunRequest, type WorkerInfo } from '@quiver/protocol'
 import { adapterSource, withBearerToken } from '../adapter-source.ts'
 import { logFailure } from '../error-response.ts'
-import { type Exchange, openExchange } from '../exchange.ts'
+import { type Exchange, type NodeExchange, openExchange } from '../exchange.ts'
 import { parameterChecks, runChecks } from '../generate-checks.ts'
 import { readJsonBody } from '../json-body.ts'
 import { timingHeaders } from '../lorax-answer.ts'
@@ -19,10 +18,7 @@ import { openaiErrorResponse } from './respond.ts'
 const adapterChecks = parameterChecks.filter(({ field }) => field === 'adapter_id' || field === 'api_token')
 
 /** Answers one request. Never rejects: every failure is an answer. */
-export async function answerEmbeddings(
-  deps: OpenaiDeps,
-  node: { readonly incoming: IncomingMessage; readonly outgoing: ServerResponse },
-): Promise<Response> {
+export async function answerEmbeddings(deps: OpenaiDeps, node: NodeExchange): Promise<Response> {
   const { clock, newId, shutdown, times } = deps
   const exchange = openExchange(node, { clock, newId, shutdown, deadlineMs: times.deadlineMs })
   const meter = deps.metrics.begin()
