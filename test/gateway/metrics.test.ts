@@ -135,3 +135,17 @@ describe('labels', () => {
     expect(labels.of({ kind: 'local', path: '/secret' })).toEqual({ kind: 'local', adapter: '' })
   })
 })
+
+test('a tenant that is called as all others together are is counted with them', async () => {
+  under = await startGateway()
+  under.worker.state = {
+    ...under.worker.state,
+    tenants: [
+      { tenant: 'other', waiting: 1, running: 2, servedTokens: 3 },
+      { tenant: '', waiting: 10, running: 20, servedTokens: 30 },
+    ],
+  }
+  expect(await sample('quiver_tenant_waiting{tenant="other"}')).toBe(11)
+  expect(await sample('quiver_tenant_running{tenant="other"}')).toBe(22)
+  expect(await sample('quiver_tenant_served_tokens_total{tenant="other"}')).toBe(33)
+})

@@ -27,7 +27,8 @@ export function workerMetrics({ state, arrivals }: WorkerPresence): Registry {
     const options = { name, help, labelNames: Object.keys(samples[0]?.[1] ?? {}), registers: [registry] }
     if (kind === 'gauge') {
       const gauge = new Gauge(options)
-      for (const [value, labels = {}] of samples) gauge.set(labels, value)
+      // Of samples with the same labels the sum: a tenant may be called as those are that have no name.
+      for (const [value, labels = {}] of samples) gauge.inc(labels, value)
     } else {
       const counter = new Counter(options)
       for (const [value, labels = {}] of samples) counter.inc(labels, value)
