@@ -15,6 +15,8 @@ export interface RemoteSlotsConfig {
   readonly folderAtServer: string
 }
 
+type SlotServer = Pick<RemoteServer, 'load' | 'unload'>
+
 interface Occupant {
   readonly name: string
   /** How often it was loaded again. */
@@ -33,13 +35,13 @@ const NAME = /^quiver-[0-9a-f]{64}$/
 export class RemoteSlots implements DeviceMemory {
   readonly slots: number
   readonly #config: RemoteSlotsConfig
-  readonly #server: RemoteServer
+  readonly #server: SlotServer
   readonly #log: Logger
   readonly #occupants: (Occupant | undefined)[]
   /** Names of which it is not known whether the server has them: a load or an unload of theirs failed. */
   readonly #doubtful = new Set<string>()
 
-  private constructor(config: RemoteSlotsConfig, deps: { readonly server: RemoteServer; readonly log: Logger }) {
+  private constructor(config: RemoteSlotsConfig, deps: { readonly server: SlotServer; readonly log: Logger }) {
     this.slots = config.slots
     this.#config = config
     this.#server = deps.server
@@ -50,7 +52,7 @@ export class RemoteSlots implements DeviceMemory {
   /** Makes the server and the folder empty of what an earlier worker left. @param present names that the server has */
   static async open(
     config: RemoteSlotsConfig,
-    deps: { readonly server: RemoteServer; readonly log: Logger },
+    deps: { readonly server: SlotServer; readonly log: Logger },
     present: readonly string[],
   ): Promise<RemoteSlots> {
     for (const name of present) if (NAME.test(name)) await deps.server.unload(name)
@@ -90,16 +92,18 @@ export class RemoteSlots implements DeviceMemory {
   async reload(slot: SlotIndex, reloads: number): Promise<void> {
     const occupant = this.#at(slot)
     if (occupant.reloads !== reloads) return
-    occupant.reload ??= this.#loadAgain(occupant)
+    occupant.reload ??= this.#loadAgain(slot, occupant)
     await occupant.reload
   }
 
-  async #loadAgain(occupant: Occupant): Promise<void> {
+  async #loadAgain(slot: SlotIndex, occupant: Occupant): Promise<void> {
     try {
       await this.#server.load(occupant.name, this.#pathOf(occupant.name))
       occupant.reloads += 1
     } finally {
       delete occupant.reload
+      // Everybody who wanted it has left meanwhile, and the slot is another's: it was unloaded before this load came to its end.
+      if (this.#occupants[slot] !== occupant) this.#doubtful.add(occupant.name)
     }
   }
 
