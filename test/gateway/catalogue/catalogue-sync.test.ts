@@ -108,7 +108,12 @@ test('a change that comes in any moment of another one’s look is looked at', a
   for (let moment = 0; moment < 30; moment++) {
     const feed = new MemoryChangeFeed()
     const looked: string[] = []
-    const catalogue = { refresh: async () => {}, refreshName: async (name: string) => void looked.push(name) }
+    const nothing = { read: 0, removed: 0, problems: [] }
+    const refreshName = async (name: string) => {
+      looked.push(name)
+      return nothing
+    }
+    const catalogue = { refresh: async () => nothing, refreshName }
     const sync = new CatalogueSync({
       catalogue,
       clock: new ManualClock(),
