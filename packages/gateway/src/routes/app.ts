@@ -85,6 +85,33 @@ export function createApp(deps: AppDeps): Hono<AppEnv> {
       return new Response(null, { headers: { 'x-hono-already-sent': 'true' } })
     })
   }
+  addTextRoutes(app, deps)
+  addModelRoutes(app, deps)
+  addAdminRoutes(app, deps)
+  addEngineRoutes(app, deps)
+  addStatusRoutes(app, deps)
+  app.route(
+    '/',
+    docsApp(deps.version, (incoming) => requestIdOf(deps, incoming)),
+  )
+  app.notFound((c) => {
+    const allowed = allowedMethods(app, c.req.path)
+    const [error, headers] =
+      allowed.length === 0
+        ? [new ServingError('not_found', 'There is no such route'), {}]
+        : [new ServingError('method_not_allowed', `This route answers ${allowed.join(' and ')}`), { allow: allowed.join(', ') }]
+    return respond(c.req.path)(error, requestIdOf(deps, c.env.incoming), headers)
+  })
+  app.onError((thrown, c) => {
+    const requestId = requestIdOf(deps, c.env.incoming)
+    logFailure(deps.log, thrown, requestId)
+    return respond(c.req.path)(thrown, requestId)
+  })
+  return app
+}
+
+/** What is done with texts but for generating them. */
+function addTextRoutes(app: Hono<AppEnv>, deps: AppDeps): void {
   app.post('/v1/embeddings', ({ env: { incoming, outgoing }, var: { caller } }) => {
     if (deps.phase() !== 'draining') return answerEmbeddings(depsFor(deps, caller, incoming), { incoming, outgoing })
     return openaiErrorResponse(draining(), requestIdOf(deps, incoming), { connection: 'close' })
@@ -108,9 +135,10 @@ export function createApp(deps: AppDeps): Hono<AppEnv> {
   app.get('/startup', ({ env: { incoming, outgoing }, var: { caller } }) =>
     answerStartup(depsFor(deps, caller, incoming), { incoming, outgoing }),
   )
-  addModelRoutes(app, deps)
-  addAdminRoutes(app, deps)
-  addEngineRoutes(app, deps)
+}
+
+/** How the server is, and what it is. */
+function addStatusRoutes(app: Hono<AppEnv>, deps: AppDeps): void {
   for (const path of healthRoutes) app.get(path, () => answerHealth(deps))
   app.get('/metrics', ({ env: { incoming } }) => answerMetrics(deps, incoming.headers.accept ?? '', requestIdOf(deps, incoming)))
   app.get('/info', ({ env }) => {
@@ -121,24 +149,6 @@ export function createApp(deps: AppDeps): Hono<AppEnv> {
       headers: { 'x-request-id': requestId },
     })
   })
-  app.route(
-    '/',
-    docsApp(deps.version, (incoming) => requestIdOf(deps, incoming)),
-  )
-  app.notFound((c) => {
-    const allowed = allowedMethods(app, c.req.path)
-    const [error, headers] =
-      allowed.length === 0
-        ? [new ServingError('not_found', 'There is no such route'), {}]
-        : [new ServingError('method_not_allowed', `This route answers ${allowed.join(' and ')}`), { allow: allowed.join(', ') }]
-    return respond(c.req.path)(error, requestIdOf(deps, c.env.incoming), headers)
-  })
-  app.onError((thrown, c) => {
-    const requestId = requestIdOf(deps, c.env.incoming)
-    logFailure(deps.log, thrown, requestId)
-    return respond(c.req.path)(thrown, requestId)
-  })
-  return app
 }
 
 /** `GET /v1/models` and one of them, whose id may have slashes. */

@@ -76,36 +76,7 @@ export async function connectWorker(
   const runHeaders = { ...headers, 'content-type': 'application/json' }
   return {
     info,
-    async *run(runRequest, signal) {
-      let ended = false
-      try {
-        const response = await dispatcher.request({
-          origin,
-          path: '/v1/run',
-          method: 'POST',
-          headers: runHeaders,
-          body: JSON.stringify(runRequest),
-          signal,
-          // How long a run may be silent is bounded by the request's own deadline.
-          headersTimeout: 0,
-          bodyTimeout: 0,
-        })
-        if (response.statusCode !== 200) {
-          await response.body.dump()
-          throw new ServingError('internal', 'internal error', { workerStatus: response.statusCode })
-        }
-        // Read to its end, a response leaves its connection usable; leaving this loop early closes it, which ends the run.
-        for await (const events of parseRunEvents(response.body, limits.runEventBytes)) {
-          if (ended) continue
-          const end = events.findIndex(({ type }) => type === 'done' || type === 'error')
-          ended = end !== -1
-          yield ended ? events.slice(0, end + 1) : events
-        }
-      } catch (cause) {
-        if (!ended) throw asRunError(cause, signal)
-      }
-      if (!ended) throw new ServingError('worker_lost', 'the worker ended the run without a result')
-    },
+    run: (runRequest, signal) => runAt(origin, runRequest, { dispatcher, headers: runHeaders, signal }),
     async tokenize(body, signal) {
       try {
         return await tokenizeAt(endpoint.url, body, { headers, dispatcher, signal })
@@ -156,6 +127,42 @@ export async function connectWorker(
       }
     },
   }
+}
+
+async function* runAt(
+  origin: string,
+  runRequest: RunRequest,
+  connection: { readonly dispatcher: Dispatcher; readonly headers: Record<string, string>; readonly signal: AbortSignal },
+): AsyncGenerator<readonly RunEvent[]> {
+  const { dispatcher, headers, signal } = connection
+  let ended = false
+  try {
+    const response = await dispatcher.request({
+      origin,
+      path: '/v1/run',
+      method: 'POST',
+      headers,
+      body: JSON.stringify(runRequest),
+      signal,
+      // How long a run may be silent is bounded by the request's own deadline.
+      headersTimeout: 0,
+      bodyTimeout: 0,
+    })
+    if (response.statusCode !== 200) {
+      await response.body.dump()
+      throw new ServingError('internal', 'internal error', { workerStatus: response.statusCode })
+    }
+    // Read to its end, a response leaves its connection usable; leaving this loop early closes it, which ends the run.
+    for await (const events of parseRunEvents(response.body, limits.runEventBytes)) {
+      if (ended) continue
+      const end = events.findIndex(({ type }) => type === 'done' || type === 'error')
+      ended = end !== -1
+      yield ended ? events.slice(0, end + 1) : events
+    }
+  } catch (cause) {
+    if (!ended) throw asRunError(cause, signal)
+  }
+  if (!ended) throw new ServingError('worker_lost', 'the worker ended the run without a result')
 }
 
 async function readInfo(
