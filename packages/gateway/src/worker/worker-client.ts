@@ -190,7 +190,8 @@ function asRunError(thrown: unknown, signal: AbortSignal): unknown {
   return thrown
 }
 
-/** What sockets fail with: ECONNREFUSED, ECONNRESET, EPIPE and their kin. */
+/** What sockets fail with: ECONNREFUSED, ECONNRESET, EPIPE and their kin; where a name has several addresses, with those of each. */
 function isSystemError(thrown: unknown): boolean {
+  if (thrown instanceof AggregateError) return thrown.errors.length > 0 && thrown.errors.every(isSystemError)
   return thrown instanceof Error && 'code' in thrown && 'syscall' in thrown
 }
