@@ -89,7 +89,10 @@ export function openaiTypescriptChecks(url: string): readonly Check[] {
         await chat.completions.create({ ...greedy, stream: true, stream_options: { include_usage: true } }),
       )
       expect(chunks.map(({ choices }) => choices[0]?.delta.content ?? '').join('')).toBe(whole.choices[0]?.message.content)
-      expect(chunks.at(-1)).toMatchObject({ choices: [], usage: whole.usage })
+      // How much of the prompt was known from before differs between the two.
+      const { prompt_tokens_details: _, ...usage } = whole.usage ?? {}
+      expect(usage).toMatchObject({ completion_tokens: expect.any(Number) })
+      expect(chunks.at(-1)).toMatchObject({ choices: [], usage })
     }),
     check("the SDK's own gathering of a stream ends with the same message", async () => {
       const greedy = { ...story, temperature: 0 }

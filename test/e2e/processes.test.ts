@@ -187,7 +187,7 @@ describe('a start that cannot succeed', () => {
   test('because a setting is wrong ends with exit code 2', async () => {
     const started = await start({ QUIVER_DTYPE: 'int9' })
     expect(await started.exit).toEqual({ code: 2, signal: null })
-    expect(started.output).toBe('quiver: QUIVER_DTYPE is "int9", but must be one of int8, int4, fp32\n')
+    expect(started.output).toBe('quiver: QUIVER_DTYPE is "int9", but must be one of int8, int4, fp32, fp16, bf16\n')
   })
 })
 
