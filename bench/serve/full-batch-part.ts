@@ -12,7 +12,7 @@ import { startUnderLoad } from './quiver-under-load.ts'
 const ADAPTERS = 64
 const ROUND = 128
 /** A run for a claim about half an hour sets 30 here. */
-const MINUTES = 5
+const MINUTES = 3
 
 export async function measureFullBatch(context: BenchContext): Promise<Figure[]> {
   const { quick, progress, signal, config } = context

@@ -50,7 +50,12 @@ beforeAll(async () => {
       ...{ QUIVER_PORT: '', PORT: '0', HOSTNAME: '127.0.0.1', MODEL_ID: 'smollm2-135m-instruct' },
       ...{ MAX_INPUT_LENGTH: '400', MAX_TOTAL_TOKENS: '1600', MAX_BATCH_PREFILL_TOKENS: '4096', MAX_BATCH_TOTAL_TOKENS: '8192' },
       ...{ MAX_CONCURRENT_REQUESTS: '4', MAX_BEST_OF: '1', MAX_ACTIVE_ADAPTERS: '3', HUGGING_FACE_HUB_TOKEN: 'hf_nobody' },
-      ...{ QUIVER_SEQUENCES: '2', QUIVER_CHUNK_TOKENS: '16', QUIVER_KEYS: join(folder, 'keys.json') },
+      ...{
+        QUIVER_SEQUENCES: '2',
+        QUIVER_CHUNK_TOKENS: '4',
+        QUIVER_PREFIX_CACHE_BYTES: '0',
+        QUIVER_KEYS: join(folder, 'keys.json'),
+      },
     },
     args: ['--max-stop-sequences', '2', '--adapter-source', 'store'],
   })
