@@ -6,7 +6,7 @@ import { promisify } from 'node:util'
 import koffi from 'koffi'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { pythonWith } from '../../support/python-venv.ts'
-import { repositoryRoot } from '../../support/repository.ts'
+import { readProjectText, repositoryRoot } from '../../support/repository.ts'
 import { temporaryFolder } from '../../support/temporary-folder.ts'
 
 const run = promisify(execFile)
@@ -134,15 +134,16 @@ describe('the library', () => {
     expect(needed.filter((name) => !allowed.includes(name))).toEqual([])
   })
 
-  test('exports what lora.h declares and nothing of the CUDA runtime', async () => {
+  test('exports what its headers declare and what an operator library has, and nothing of the CUDA runtime', async () => {
     const { stdout } = await run('nm', ['-D', '--defined-only', library])
     const names = Array.from(stdout.matchAll(/ T (\w+)/g), ([, name]) => name)
-    expect(names.filter((name) => !name?.startsWith('_')).toSorted()).toEqual([
-      'quiver_cuda_describe',
-      'quiver_lora_apply',
-      'quiver_lora_plan',
-      'quiver_lora_sizes',
-    ])
+    const declared = ['lora.h', 'device_memory.h'].flatMap((header) =>
+      Array.from(readProjectText(`kernels/cuda/${header}`).matchAll(/\b(quiver_\w+)\(/g), ([, name]) => name),
+    )
+    expect(declared).toContain('quiver_lora_apply')
+    expect(names.filter((name) => !name?.startsWith('_')).toSorted()).toEqual(
+      [...new Set(declared), 'QuiverOpsInterface', 'QuiverOpsName', 'RegisterCustomOps'].toSorted(),
+    )
   })
 })
 
