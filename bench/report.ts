@@ -51,6 +51,11 @@ export async function writeReport(benches: Iterable<Bench>, paths: ReportPaths):
 
 function pictureOf({ title, ids, ours }: Chart, { figures }: BenchResult): string {
   const shown = figures.filter(({ id }) => id.startsWith(ids))
-  const bars = shown.map(({ id, label, value }) => ({ label, value, isOurs: id === `${ids}${ours}` }))
+  // A version is for the table.
+  const bars = shown.map(({ id, label, value }) => ({
+    label: label.replace(/, [^,]*$/, ''),
+    value,
+    isOurs: id === `${ids}${ours}`,
+  }))
   return barChart({ title, unit: shown[0]?.unit ?? 'x', bars })
 }

@@ -16,8 +16,8 @@ export interface BarChart {
   readonly bars: readonly Bar[]
 }
 
-const WIDTH = 760
-const LABEL_WIDTH = 330
+const WIDTH = 840
+const LABEL_WIDTH = 400
 const VALUE_WIDTH = 110
 const ROW_HEIGHT = 30
 const BAR_HEIGHT = 20
