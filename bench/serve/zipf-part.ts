@@ -3,8 +3,9 @@ import type { BenchContext } from '../bench.ts'
 import type { Figure } from '../shared/figure.ts'
 import { measured } from '../shared/figure.ts'
 import { Samples } from '../shared/interleave.ts'
-import { type Random, shuffled } from '../shared/random.ts'
+import { shuffled } from '../shared/random.ts'
 import { ratioOfMedians, summarise } from '../shared/statistics.ts'
+import { zipfSampler } from '../simulator/workload.ts'
 import type { Ask } from './contestant.ts'
 import { closedLoop } from './load.ts'
 import { startUnderLoad } from './quiver-under-load.ts'
@@ -19,7 +20,7 @@ export async function measureZipf(context: BenchContext): Promise<Figure[]> {
   const { process, random, prompts, client } = await startUnderLoad(context, registered)
   const server = client()
   const requests = quick ? 32 : 128
-  const draw = zipf(registered, EXPONENT, random)
+  const draw = zipfSampler(registered, EXPONENT, random)
   const asks = (adapter: () => number): Ask[] =>
     Array.from({ length: requests }, () => ({ ...prompts.next(128), newTokens: 64, adapter: adapter() }))
   const samples = new Samples<'one' | 'many'>()
@@ -53,18 +54,4 @@ export async function measureZipf(context: BenchContext): Promise<Figure[]> {
       target: { at: 'least', value: 0.92 },
     },
   ]
-}
-
-/** Draws 0 … count − 1, each k with a weight of (k + 1)^−exponent. */
-export function zipf(count: number, exponent: number, random: Random): () => number {
-  const weights = Array.from({ length: count }, (_, k) => (k + 1) ** -exponent)
-  const total = weights.reduce((sum, weight) => sum + weight, 0)
-  return () => {
-    let left = random() * total
-    for (const [k, weight] of weights.entries()) {
-      left -= weight
-      if (left < 0) return k
-    }
-    return count - 1
-  }
 }

@@ -2,8 +2,8 @@ import { expect, test } from 'vitest'
 import type { Answered, Ask } from '../../bench/serve/contestant.ts'
 import { closedLoop, poissonArrivals } from '../../bench/serve/load.ts'
 import { Prompts } from '../../bench/serve/prompts.ts'
-import { zipf } from '../../bench/serve/zipf-part.ts'
 import { seededRandom } from '../../bench/shared/random.ts'
+import { zipfSampler } from '../../bench/simulator/workload.ts'
 
 const ask = (adapter: number): Ask => ({ prompt: 'p', promptIds: [1], newTokens: 3, adapter })
 const answered: Answered = { firstTokenMs: 1, endMs: 2 }
@@ -52,7 +52,7 @@ test('arrivals do not wait for answers', async () => {
 })
 
 test('the first adapter of a Zipf draw comes as often as its weight says', () => {
-  const draw = zipf(100, 1, seededRandom(7))
+  const draw = zipfSampler(100, 1, seededRandom(7))
   const counts = new Map<number, number>()
   for (let i = 0; i < 20_000; i += 1) {
     const k = draw()
