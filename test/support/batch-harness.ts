@@ -119,27 +119,14 @@ export class BatchHarness {
 
   run(parts: RunParts & { readonly on?: string } = {}): HarnessRun {
     const { on, ...rest } = parts
-    const events: RunEvent[] = []
-    const client = new AbortController()
-    const end = Promise.withResolvers<Extract<RunEvent, { type: 'done' | 'error' }>>()
-    const request = runRequest({
-      requestId: `run-${this.#nextId++}`,
-      ...(on === undefined ? {} : { adapter: registered(on) }),
-      ...rest,
-    })
-    const send = (event: RunEvent) => {
-      events.push(event)
-      if (event.type === 'done' || event.type === 'error') end.resolve(event)
-    }
-    this.service.start(request, { send }, client.signal)
-    return {
-      events,
-      end: end.promise,
-      get tokens() {
-        return events.flatMap((event) => (event.type === 'token' ? [event.id] : []))
-      },
-      cancel: () => client.abort(),
-    }
+    return startRun(
+      this.service,
+      runRequest({
+        requestId: `run-${this.#nextId++}`,
+        ...(on === undefined ? {} : { adapter: registered(on) }),
+        ...rest,
+      }),
+    )
   }
 
   /** Turns of the event loop, for what goes on beside the steps. */
@@ -187,5 +174,25 @@ export function endsWith(stops: readonly string[]): StopSequences {
       text += more
       return stops.some((stop) => text.endsWith(stop))
     },
+  }
+}
+
+/** Starts a run and gathers what it says. */
+export function startRun(service: RunService, request: RunRequest): HarnessRun {
+  const events: RunEvent[] = []
+  const client = new AbortController()
+  const end = Promise.withResolvers<Extract<RunEvent, { type: 'done' | 'error' }>>()
+  const send = (event: RunEvent) => {
+    events.push(event)
+    if (event.type === 'done' || event.type === 'error') end.resolve(event)
+  }
+  service.start(request, { send }, client.signal)
+  return {
+    events,
+    end: end.promise,
+    get tokens() {
+      return events.flatMap((event) => (event.type === 'token' ? [event.id] : []))
+    },
+    cancel: () => client.abort(),
   }
 }

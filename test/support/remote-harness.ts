@@ -1,6 +1,5 @@
 import { join } from 'node:path'
 import type { PackedAdapter } from '@quiver/cache'
-import type { RunEvent } from '@quiver/protocol'
 import { createRemoteEngine, type RemoteEngineConfig } from '../../packages/worker/src/engine/remote/remote-engine.ts'
 import type { StreamingEngine } from '../../packages/worker/src/engine/streaming-engine.ts'
 import { RunService } from '../../packages/worker/src/run-service.ts'
@@ -10,7 +9,7 @@ import { createSampler } from '../../packages/worker/src/sampling/sampler.ts'
 import { createStopSequences } from '../../packages/worker/src/sampling/stop-sequences.ts'
 import { StreamLoop } from '../../packages/worker/src/stream-loop.ts'
 import type { HarnessRun, RunParts } from './batch-harness.ts'
-import { registered, runRequest } from './batch-harness.ts'
+import { registered, runRequest, startRun } from './batch-harness.ts'
 import { FakeAdapterCache, fakeDigest } from './fake-adapter-cache.ts'
 import { fakeSpec, fakeVocabSize } from './fake-engine.ts'
 import { fakeTokenizer } from './fake-tokenizer.ts'
@@ -84,23 +83,7 @@ export class RemoteHarness {
   }
 
   run({ on, ...parts }: RunParts & { readonly on?: string } = {}): HarnessRun {
-    const events: RunEvent[] = []
-    const client = new AbortController()
-    const end = Promise.withResolvers<Extract<RunEvent, { type: 'done' | 'error' }>>()
-    const request = runRequest({ ...(on === undefined ? {} : { adapter: registered(on) }), ...parts })
-    const send = (event: RunEvent) => {
-      events.push(event)
-      if (event.type === 'done' || event.type === 'error') end.resolve(event)
-    }
-    this.service.start(request, { send }, client.signal)
-    return {
-      events,
-      end: end.promise,
-      get tokens() {
-        return events.flatMap((event) => (event.type === 'token' ? [event.id] : []))
-      },
-      cancel: () => client.abort(),
-    }
+    return startRun(this.service, runRequest({ ...(on === undefined ? {} : { adapter: registered(on) }), ...parts }))
   }
 
   /** Looks after each turn of the event loop, for what comes over a socket. @throws Error after many turns */
