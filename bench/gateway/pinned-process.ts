@@ -1,14 +1,13 @@
 /** Programs that are kept to one processor each, so that what is measured does not borrow from what measures it. */
-import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { ServingError } from '@quiver/protocol'
 import { z } from 'zod'
 import type { Environment } from '../bench.ts'
 import type { CleanUp } from '../shared/clean-up.ts'
+import { type ProcessGroup, startGroup } from '../shared/process-group.ts'
 import { type Load, type LoadResult, loadResultSchema } from './load.ts'
 
-const OUTPUT_KEPT = 4000
 const STOP_PATIENCE_MS = 5_000
 
 export interface PinnedOptions {
@@ -22,43 +21,13 @@ export interface PinnedOptions {
   readonly hasChannel?: boolean
 }
 
-export interface Pinned {
-  readonly child: ChildProcess
-  /** The last of what it has written. */
-  output(): string
-  stop(): Promise<void>
-}
-
-export function startPinned({ command, args, processor, env, cleanUp, hasChannel = false }: PinnedOptions): Pinned {
-  const child = spawn('taskset', ['-c', String(processor), command, ...args], {
+export function startPinned({ command, args, processor, env, cleanUp, hasChannel = false }: PinnedOptions): ProcessGroup {
+  return startGroup('taskset', ['-c', String(processor), command, ...args], {
     env,
     stdio: hasChannel ? ['ignore', 'pipe', 'pipe', 'ipc'] : ['ignore', 'pipe', 'pipe'],
-    detached: true,
+    cleanUp,
+    stopPatienceMs: STOP_PATIENCE_MS,
   })
-  let output = ''
-  for (const stream of [child.stdout, child.stderr]) {
-    stream?.setEncoding('utf8').on('data', (text: string) => {
-      output = (output + text).slice(-OUTPUT_KEPT)
-    })
-  }
-  const closed = new Promise<void>((resolve) => child.once('close', () => resolve()).once('error', () => resolve()))
-  const kill = (signal: NodeJS.Signals) => {
-    try {
-      if (child.pid !== undefined) process.kill(-child.pid, signal)
-    } catch {
-      // The group is gone already.
-    }
-  }
-  const stop = cleanUp.add({
-    async undo() {
-      kill('SIGTERM')
-      const patience = setTimeout(() => kill('SIGKILL'), STOP_PATIENCE_MS)
-      await closed
-      clearTimeout(patience)
-    },
-    undoNow: () => kill('SIGKILL'),
-  })
-  return { child, output: () => output, stop }
 }
 
 const urlMessage = z.object({ url: z.url() })
@@ -103,23 +72,7 @@ export async function startLoadGenerator(around: Surroundings, processor: number
   }
 }
 
-function startModule(module: string, around: Surroundings, processor: number): Pinned {
+function startModule(module: string, around: Surroundings, processor: number): ProcessGroup {
   const args = [fileURLToPath(new URL(module, import.meta.url))]
   return startPinned({ ...around, command: process.execPath, args, processor, hasChannel: true })
-}
-
-/** Resolves when `isReady` does not fail any more. @throws ServingError `internal` with the program's last words */
-export async function untilReady(
-  pinned: Pinned,
-  seconds: number,
-  signal: AbortSignal,
-  isReady: () => Promise<boolean>,
-): Promise<void> {
-  const untilMs = performance.now() + seconds * 1000
-  while (!(await isReady().catch(() => false))) {
-    signal.throwIfAborted()
-    if (pinned.child.exitCode !== null || performance.now() > untilMs)
-      throw new ServingError('internal', `${pinned.child.spawnargs.slice(3).join(' ')} is not ready:\n${pinned.output()}`)
-    await new Promise((resolve) => setTimeout(resolve, 100))
-  }
 }

@@ -1,10 +1,10 @@
 /** What stands between the load and the stub: nothing, Quiver's gateway, or one of its peers. */
 import { access, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { temporaryFolder } from '../shared/clean-up.ts'
-import { type PinnedOptions, type Surroundings, startPinned, untilReady } from './pinned-process.ts'
+import { freePort, untilReady } from '../shared/process-group.ts'
+import { type PinnedOptions, type Surroundings, startPinned } from './pinned-process.ts'
 import { STUB_MODEL } from './stub-model.ts'
 
 const MAIN = fileURLToPath(new URL('../../packages/cli/src/main.ts', import.meta.url))
@@ -46,7 +46,7 @@ export async function startGateway(place: SubjectPlace): Promise<Subject> {
   const args = [MAIN, 'gateway']
   const pinned = startPinned({ ...place, command: process.execPath, args, env: { ...outside, ...settings } })
   const url = `http://127.0.0.1:${port}`
-  await untilReady(pinned, START_SECONDS, signal, async () => (await fetch(`${url}/health`)).ok)
+  await untilReady('the gateway', pinned, { seconds: START_SECONDS, signal }, async () => (await fetch(`${url}/health`)).ok)
   return { name: 'quiver', url, stop: pinned.stop }
 }
 
@@ -63,7 +63,7 @@ export async function startPeer(name: PeerName, place: SubjectPlace): Promise<Su
   const pinned = startPinned({ ...place, command, args, env: { ...place.env, ...env } })
   const url = `http://127.0.0.1:${port}`
   // Ready is who answers; some say that they are well before that.
-  await untilReady(pinned, START_SECONDS, place.signal, async () => {
+  await untilReady(name, pinned, { seconds: START_SECONDS, signal: place.signal }, async () => {
     const body = JSON.stringify(chat({ tokens: 1, stream: false }))
     const answer = await fetch(`${url}/v1/chat/completions`, { method: 'POST', headers: { ...json, ...peerHeaders(name) }, body })
     await answer.arrayBuffer()
@@ -105,14 +105,4 @@ async function litellm({ stubUrl, cleanUp }: SubjectPlace, port: number): Promis
     args: ['--config', file, '--host', '127.0.0.1', '--port', String(port), '--num_workers', '1'],
     env: { LITELLM_MASTER_KEY: LITELLM_KEY, LITELLM_LOCAL_MODEL_COST_MAP: 'True', LITELLM_LOG: 'ERROR' },
   }
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer().once('error', reject)
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address()
-      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0))
-    })
-  })
 }

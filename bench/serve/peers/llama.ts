@@ -5,8 +5,9 @@ import { promisify } from 'node:util'
 import { z } from 'zod'
 import type { BenchContext } from '../../bench.ts'
 import { temporaryFolder } from '../../shared/clean-up.ts'
+import { freePort } from '../../shared/process-group.ts'
 import type { Contestant, Equipment } from '../contestant.ts'
-import { freePort, startPeer, untilHealthy } from '../process.ts'
+import { startPeer, untilHealthy } from '../process.ts'
 import { postStreamed } from '../streamed.ts'
 
 const eventSchema = z.object({ stop: z.boolean(), tokens: z.array(z.int()).optional() })

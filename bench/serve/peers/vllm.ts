@@ -2,8 +2,9 @@ import { existsSync } from 'node:fs'
 import path from 'node:path'
 import { z } from 'zod'
 import type { BenchContext } from '../../bench.ts'
+import { freePort } from '../../shared/process-group.ts'
 import type { Contestant, Equipment } from '../contestant.ts'
-import { freePort, startPeer, untilHealthy } from '../process.ts'
+import { startPeer, untilHealthy } from '../process.ts'
 import { postStreamed } from '../streamed.ts'
 
 const chunkSchema = z.object({ choices: z.array(z.object({ token_ids: z.array(z.int()).nullish() })) })
