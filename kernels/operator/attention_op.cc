@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <new>
 
+#include "custom_op.h"
 #include "tensor_view.h"
 
 namespace quiver {
@@ -163,12 +164,6 @@ Status *QUIVER_ORT_CALL Create(const CustomOp *op, const void *table, const ort:
   return nullptr;
 }
 
-void QUIVER_ORT_CALL Destroy(void *opaque) {
-  const Kernel *kernel = static_cast<const Kernel *>(opaque);
-  kernel->backend->dispose(kernel->state);
-  std::free(opaque);
-}
-
 }  // namespace
 
 bool CheckAttentionRows(const AttentionCall &call, int64_t positions, char *message, size_t capacity) {
@@ -206,33 +201,17 @@ AttentionOperator MakeAttentionOperator(const AttentionBackend &backend) {
   AttentionOperator made = {};
   made.backend = &backend;
   CustomOp &op = made.callbacks;
-  op.version = ort::kApiVersion;
+  op = CommonCallbacks<AttentionOperator>();
   op.GetName = [](const CustomOp *) { return "Attention"; };
-  op.GetExecutionProviderType = [](const CustomOp *self) {
-    return reinterpret_cast<const AttentionOperator *>(self)->backend->provider;
-  };
   op.GetInputType = [](const CustomOp *, size_t index) { return kExpected[index].type; };
   op.GetInputTypeCount = [](const CustomOp *) { return kInputs; };
   op.GetOutputType = [](const CustomOp *, size_t) { return ort::kFloat; };
-  op.GetOutputTypeCount = [](const CustomOp *) { return size_t{1}; };
-  op.KernelDestroy = Destroy;
+  op.KernelDestroy = DestroyKernel<Kernel>;
   op.GetInputCharacteristic = [](const CustomOp *, size_t index) {
     return index < kRequiredInputs ? ort::kRequired : ort::kOptional;
   };
-  op.GetOutputCharacteristic = [](const CustomOp *, size_t) { return ort::kRequired; };
-  op.GetInputMemoryType = [](const CustomOp *, size_t) { return ort::kDefaultMemory; };
-  op.GetVariadicInputMinArity = [](const CustomOp *) { return 1; };
-  op.GetVariadicInputHomogeneity = [](const CustomOp *) { return 1; };
-  op.GetVariadicOutputMinArity = [](const CustomOp *) { return 1; };
-  op.GetVariadicOutputHomogeneity = [](const CustomOp *) { return 1; };
   op.CreateKernelV2 = Create;
   op.KernelComputeV2 = Compute;
-  op.GetStartVersion = [](const CustomOp *) { return 1; };
-  op.GetEndVersion = [](const CustomOp *) { return 0x7fffffff; };
-  op.GetMayInplace = [](int **, int **) { return size_t{0}; };
-  op.ReleaseMayInplace = [](int *, int *) {};
-  op.GetAliasMap = [](int **, int **) { return size_t{0}; };
-  op.ReleaseAliasMap = [](int *, int *) {};
   return made;
 }
 

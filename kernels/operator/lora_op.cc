@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <new>
 
+#include "custom_op.h"
 #include "tensor_view.h"
 
 namespace quiver {
@@ -160,12 +161,6 @@ Status *QUIVER_ORT_CALL Create(const CustomOp *op, const void *table, const ort:
   return nullptr;
 }
 
-void QUIVER_ORT_CALL Destroy(void *opaque) {
-  const Kernel *kernel = static_cast<const Kernel *>(opaque);
-  kernel->backend->dispose(kernel->state);
-  std::free(opaque);
-}
-
 // The output is as y is. The runtime computes in place only where it knows beforehand that both have the same shape.
 Status *QUIVER_ORT_CALL InferShape(const CustomOp *op, ort::ShapeInferContext *context) {
   const Api &api = reinterpret_cast<const LoraOperator *>(op)->api;
@@ -222,35 +217,23 @@ LoraOperator MakeLoraOperator(const LoraBackend &backend, const ort::ApiBase &ba
   made.backend = &backend;
   made.api = Api(base.GetApi(ort::kApiVersion));
   CustomOp &op = made.callbacks;
-  op.version = ort::kApiVersion;
+  op = CommonCallbacks<LoraOperator>();
   op.GetName = [](const CustomOp *) { return "Lora"; };
-  op.GetExecutionProviderType = [](const CustomOp *self) {
-    return reinterpret_cast<const LoraOperator *>(self)->backend->provider;
-  };
   op.GetInputType = InputType;
   op.GetInputTypeCount = [](const CustomOp *) { return kFirstPair + 1; };
   op.GetOutputType = [](const CustomOp *self, size_t) { return InputType(self, kY); };
-  op.GetOutputTypeCount = [](const CustomOp *) { return size_t{1}; };
-  op.KernelDestroy = Destroy;
+  op.KernelDestroy = DestroyKernel<Kernel>;
   op.GetInputCharacteristic = [](const CustomOp *, size_t index) { return index < kFirstPair ? ort::kRequired : ort::kVariadic; };
-  op.GetOutputCharacteristic = [](const CustomOp *, size_t) { return ort::kRequired; };
   op.GetInputMemoryType = [](const CustomOp *self, size_t index) {
     const bool is_index = index == kSlot || index == kRank;
     return is_index && reinterpret_cast<const LoraOperator *>(self)->backend->indices_on_host ? ort::kCpuInput : ort::kDefaultMemory;
   };
   op.GetVariadicInputMinArity = [](const CustomOp *) { return 2; };
-  op.GetVariadicInputHomogeneity = [](const CustomOp *) { return 0; };
-  op.GetVariadicOutputMinArity = [](const CustomOp *) { return 1; };
-  op.GetVariadicOutputHomogeneity = [](const CustomOp *) { return 1; };
   op.CreateKernelV2 = Create;
   op.KernelComputeV2 = Compute;
   op.InferOutputShape = InferShape;
-  op.GetStartVersion = [](const CustomOp *) { return 1; };
-  op.GetEndVersion = [](const CustomOp *) { return 0x7fffffff; };
   op.GetMayInplace = MayInplace;
   op.ReleaseMayInplace = [](int *inputs, int *) { std::free(inputs); };
-  op.GetAliasMap = [](int **, int **) { return size_t{0}; };
-  op.ReleaseAliasMap = [](int *, int *) {};
   return made;
 }
 
