@@ -6,20 +6,17 @@ import { type RunRequest, ServingError } from '@quiver/protocol'
 import { z } from 'zod'
 import type { TextPart } from '../streaming-engine.ts'
 import { eventsOf } from './event-lines.ts'
-import { at, parsed, type RemoteHttp, reasonOf, textOf } from './remote-http.ts'
+import { adapterNames, listedModels, servedModel } from './model-list.ts'
+import { at, type RemoteHttp, reasonOf } from './remote-http.ts'
 import { loadMs, questionMs, type RemoteServer, type ServerFacts, type ServerText } from './remote-server.ts'
-import { grammarOf, samplingOf, seedOf, servedModel } from './shared-parts.ts'
+import { grammarOf, refusalOf, samplingOf, seedOf, textTokens } from './shared-parts.ts'
 
-const modelsSchema = z.object({
-  data: z.array(z.object({ id: z.string(), parent: z.string().nullish(), max_model_len: z.int().positive().nullish() })),
-})
 const modelInfoSchema = z.object({ model_path: z.string() })
 const serverInfoSchema = z.object({
   max_loras_per_batch: z.int().positive().nullish(),
   max_lora_rank: z.int().positive().nullish(),
   enable_deterministic_inference: z.boolean().nullish(),
 })
-const tokensSchema = z.object({ tokens: z.array(z.int().nonnegative()) })
 
 /** [log-probability, token, text or null] */
 const tokenSchema = z.tuple([z.number().nullable(), z.int().nonnegative()], z.unknown())
@@ -44,12 +41,8 @@ export class SglangServer implements RemoteServer {
   }
 
   async facts(named: string): Promise<ServerFacts> {
-    const models = await this.#models()
-    const base = servedModel(
-      models.filter(({ parent }) => parent === null || parent === undefined),
-      named,
-      this.#http.url,
-    )
+    const models = await listedModels(this.#http)
+    const base = servedModel(models, named, this.#http.url)
     this.#model = base.id
     const modelInfo = modelInfoSchema.safeParse(await this.#first('/model_info', '/get_model_info')).data
     const serverInfo = serverInfoSchema.safeParse(await this.#first('/server_info', '/get_server_info')).data
@@ -60,14 +53,12 @@ export class SglangServer implements RemoteServer {
       slots: serverInfo?.max_loras_per_batch ?? undefined,
       maxRank: serverInfo?.max_lora_rank ?? undefined,
       keepsSeeds: serverInfo?.enable_deterministic_inference === true,
-      adapters: namesOf(models),
+      adapters: adapterNames(models),
     }
   }
 
-  async tokenize(text: string): Promise<readonly number[] | undefined> {
-    const body = { model: this.#model, prompt: text, add_special_tokens: false }
-    const answer = await this.#http.ask('/tokenize', { body, timeoutMs: questionMs })
-    return tokensSchema.safeParse(answer.body).data?.tokens
+  tokenize(text: string): Promise<readonly number[] | undefined> {
+    return textTokens(this.#http, this.#model, text)
   }
 
   async load(name: string, folder: string): Promise<void> {
@@ -85,7 +76,7 @@ export class SglangServer implements RemoteServer {
   }
 
   async adapters(): Promise<readonly string[]> {
-    return namesOf(await this.#models())
+    return adapterNames(await listedModels(this.#http))
   }
 
   lacks({ sampling }: RunRequest): string | undefined {
@@ -97,10 +88,10 @@ export class SglangServer implements RemoteServer {
 
   async *generate(text: ServerText, signal: AbortSignal): AsyncIterable<TextPart> {
     const response = await this.#http.open('/generate', requestOf(text), signal)
-    if (response.status !== 200) throw await this.#refused(response)
+    if (response.status !== 200) throw await refusalOf(this.#http, 'SGLang', response)
     let taken = 0
     try {
-      for await (const event of eventsOf(response.body ?? emptyBody())) {
+      for await (const event of eventsOf(response.body)) {
         this.#throwError(event, taken)
         const { meta_info: meta } = eventSchema.parse(event)
         if (meta.completion_tokens === taken) continue
@@ -120,24 +111,6 @@ export class SglangServer implements RemoteServer {
     const reason = typeof why === 'string' ? why : reasonOf({ status: 500, body: event })
     if (taken > 0) throw this.#http.lost(reason)
     throw new ServingError('invalid_parameters', `the SGLang server refuses this: ${reason}`)
-  }
-
-  async #refused(response: Response): Promise<ServingError> {
-    const answer = { status: response.status, body: parsed(await textOf(response).catch(() => '')) }
-    if (answer.status === 429 || answer.status === 503) {
-      return new ServingError('overloaded', `the SGLang server takes no more: ${reasonOf(answer)}`)
-    }
-    if (answer.status >= 500 || answer.status === 401 || answer.status === 403) return this.#http.lost(reasonOf(answer))
-    return new ServingError('invalid_parameters', `the SGLang server refuses this: ${reasonOf(answer)}`, {
-      status: answer.status,
-    })
-  }
-
-  async #models() {
-    const answer = await this.#http.ask('/v1/models', { timeoutMs: questionMs })
-    const models = modelsSchema.safeParse(answer.body)
-    if (answer.status !== 200 || !models.success) throw this.#http.lost(`/v1/models answered ${reasonOf(answer)}`)
-    return models.data.data
   }
 
   /** The newer name of a question, else the older one. */
@@ -209,12 +182,4 @@ function requestOf(text: ServerText) {
 function structuredOutputs(grammar: NonNullable<ServerText['grammar']>) {
   const asked = grammarOf(grammar)
   return asked.kind === 'json' ? { json_schema: asked.schema } : { regex: asked.pattern }
-}
-
-function namesOf(models: z.infer<typeof modelsSchema>['data']): readonly string[] {
-  return models.filter(({ parent }) => typeof parent === 'string').map(({ id }) => id)
-}
-
-async function* emptyBody(): AsyncIterable<Uint8Array> {
-  // An answer without a body has no events.
 }

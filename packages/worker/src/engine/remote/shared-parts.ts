@@ -1,6 +1,8 @@
 /** What both kinds of servers are asked for in the same words. */
 import { assertNever, type Grammar, ServingError } from '@quiver/protocol'
-import type { ServerText } from './remote-server.ts'
+import { z } from 'zod'
+import { parsed, type RemoteHttp, reasonOf, textOf } from './remote-http.ts'
+import { questionMs, type ServerText } from './remote-server.ts'
 
 /** Sampling parameters under the names that vLLM and SGLang share. Every one is said: a server may have its own defaults. */
 export function samplingOf({ sampling }: ServerText, { allTokens }: { readonly allTokens: number }) {
@@ -40,12 +42,21 @@ export function grammarOf(grammar: Grammar): AskedGrammar {
   }
 }
 
-/** The base model that is meant. @throws ServingError `invalid_request` naming those that there are */
-export function servedModel<T extends { readonly id: string }>(bases: readonly T[], named: string, url: string): T {
-  const found = named === '' ? bases : bases.filter(({ id }) => id === named)
-  const [only, ...more] = found
-  if (only !== undefined && more.length === 0) return only
-  const names = bases.map(({ id }) => JSON.stringify(id)).join(', ')
-  const which = named === '' ? 'one of several models: name it with --remote-model' : `no model ${JSON.stringify(named)}`
-  throw new ServingError('invalid_request', `the server at ${url} serves ${which}. It has ${names === '' ? 'none' : names}`)
+const tokensSchema = z.object({ tokens: z.array(z.int().nonnegative()) })
+
+/** The text's tokens by the server's own tokenizer; undefined where it has no such route. */
+export async function textTokens(http: RemoteHttp, model: string, text: string): Promise<readonly number[] | undefined> {
+  const body = { model, prompt: text, add_special_tokens: false }
+  const answer = await http.ask('/tokenize', { body, timeoutMs: questionMs })
+  return tokensSchema.safeParse(answer.body).data?.tokens
+}
+
+/** What an answer to a text means whose status is not 200. @param who for the message: `vLLM` */
+export async function refusalOf(http: RemoteHttp, who: string, response: Response): Promise<ServingError> {
+  const answer = { status: response.status, body: parsed(await textOf(response).catch(() => '')) }
+  if (answer.status === 429 || answer.status === 503) {
+    return new ServingError('overloaded', `the ${who} server takes no more: ${reasonOf(answer)}`)
+  }
+  if (answer.status >= 500 || answer.status === 401 || answer.status === 403) return http.lost(reasonOf(answer))
+  return new ServingError('invalid_parameters', `the ${who} server refuses this: ${reasonOf(answer)}`, { status: answer.status })
 }

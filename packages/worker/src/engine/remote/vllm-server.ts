@@ -6,23 +6,10 @@ import { type Grammar, type RunRequest, ServingError } from '@quiver/protocol'
 import { z } from 'zod'
 import type { TextPart } from '../streaming-engine.ts'
 import { eventsOf } from './event-lines.ts'
-import { at, parsed, type RemoteAnswer, type RemoteHttp, reasonOf, textOf } from './remote-http.ts'
+import { adapterNames, listedModels, servedModel } from './model-list.ts'
+import { at, type RemoteHttp, reasonOf } from './remote-http.ts'
 import { loadMs, questionMs, type RemoteServer, type ServerFacts, type ServerText } from './remote-server.ts'
-import { grammarOf, samplingOf, seedOf, servedModel } from './shared-parts.ts'
-
-const modelsSchema = z.object({
-  data: z.array(
-    z.object({
-      id: z.string(),
-      root: z.string().nullish(),
-      /** Of an adapter: its base model. */
-      parent: z.string().nullish(),
-      max_model_len: z.int().positive().nullish(),
-    }),
-  ),
-})
-
-const tokensSchema = z.object({ tokens: z.array(z.int().nonnegative()) })
+import { grammarOf, refusalOf, samplingOf, seedOf, textTokens } from './shared-parts.ts'
 
 const eventSchema = z.object({
   choices: z.array(
@@ -51,9 +38,8 @@ export class VllmServer implements RemoteServer {
   }
 
   async facts(named: string): Promise<ServerFacts> {
-    const models = await this.#models()
-    const bases = models.filter(({ parent }) => parent === null || parent === undefined)
-    const base = servedModel(bases, named, this.#http.url)
+    const models = await listedModels(this.#http)
+    const base = servedModel(models, named, this.#http.url)
     this.#model = base.id
     return {
       model: base.id,
@@ -62,14 +48,12 @@ export class VllmServer implements RemoteServer {
       slots: await this.#slots(),
       maxRank: undefined,
       keepsSeeds: true,
-      adapters: namesOf(models),
+      adapters: adapterNames(models),
     }
   }
 
-  async tokenize(text: string): Promise<readonly number[] | undefined> {
-    const body = { model: this.#model, prompt: text, add_special_tokens: false }
-    const answer = await this.#http.ask('/tokenize', { body, timeoutMs: questionMs })
-    return tokensSchema.safeParse(answer.body).data?.tokens
+  tokenize(text: string): Promise<readonly number[] | undefined> {
+    return textTokens(this.#http, this.#model, text)
   }
 
   async load(name: string, folder: string): Promise<void> {
@@ -88,7 +72,7 @@ export class VllmServer implements RemoteServer {
   }
 
   async adapters(): Promise<readonly string[]> {
-    return namesOf(await this.#models())
+    return adapterNames(await listedModels(this.#http))
   }
 
   lacks({ alternatives }: RunRequest): string | undefined {
@@ -98,10 +82,10 @@ export class VllmServer implements RemoteServer {
 
   async *generate(text: ServerText, signal: AbortSignal): AsyncIterable<TextPart> {
     const response = await this.#http.open('/v1/completions', requestOf(text, this.#model), signal)
-    if (response.status !== 200) throw await this.#refused(response)
+    if (response.status !== 200) throw await refusalOf(this.#http, 'vLLM', response)
     let isFirst = text.promptDetails
     try {
-      for await (const event of eventsOf(response.body ?? emptyBody())) {
+      for await (const event of eventsOf(response.body)) {
         const choice = this.#choiceOf(event)
         const count = choice?.token_ids?.length ?? 0
         if (choice === undefined || count === 0) continue
@@ -117,22 +101,6 @@ export class VllmServer implements RemoteServer {
     const error = at(event, 'error')
     if (error !== undefined) throw this.#http.lost(reasonOf({ status: 500, body: event }))
     return eventSchema.parse(event).choices[0]
-  }
-
-  async #refused(response: Response): Promise<ServingError> {
-    const answer: RemoteAnswer = { status: response.status, body: parsed(await textOf(response).catch(() => '')) }
-    if (answer.status === 429 || answer.status === 503) {
-      return new ServingError('overloaded', `the vLLM server takes no more: ${reasonOf(answer)}`)
-    }
-    if (answer.status >= 500 || answer.status === 401 || answer.status === 403) return this.#http.lost(reasonOf(answer))
-    return new ServingError('invalid_parameters', `the vLLM server refuses this: ${reasonOf(answer)}`, { status: answer.status })
-  }
-
-  async #models() {
-    const answer = await this.#http.ask('/v1/models', { timeoutMs: questionMs })
-    const models = modelsSchema.safeParse(answer.body)
-    if (answer.status !== 200 || !models.success) throw this.#http.lost(`/v1/models answered ${reasonOf(answer)}`)
-    return models.data.data
   }
 
   /** `--max-loras`, which it tells only among its metrics, and only once an adapter was used. */
@@ -199,12 +167,4 @@ function requestOf(text: ServerText, model: string) {
 function structuredOutputs(grammar: Grammar) {
   const asked = grammarOf(grammar)
   return asked.kind === 'json' ? { json: asked.schema } : { regex: asked.pattern }
-}
-
-function namesOf(models: z.infer<typeof modelsSchema>['data']): readonly string[] {
-  return models.filter(({ parent }) => typeof parent === 'string').map(({ id }) => id)
-}
-
-async function* emptyBody(): AsyncIterable<Uint8Array> {
-  // An answer without a body has no events.
 }
