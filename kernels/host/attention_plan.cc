@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "scratch.h"
+#include "task_costs.h"
 
 namespace quiver::host {
 namespace {
@@ -12,11 +13,6 @@ namespace {
 // What a thread does in a nanosecond, roughly: bytes of the cache from memory, and products. Only choices between ways depend on it.
 constexpr double kBytesPerNs = 10;
 constexpr double kProductsPerNs = 25;
-// Until sleeping threads have been woken and waited for.
-constexpr double kWakeNs = 10'000;
-// Below this a task is not worth handing over.
-constexpr double kSmallestTaskNs = 4'000;
-constexpr int kTasksPerThread = 4;
 // Rows that are stored by one task, and from how many values of qkv on it is shared out.
 constexpr int64_t kStoreRows = 8;
 constexpr int64_t kManyValues = 32 * 1024;

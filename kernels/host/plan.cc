@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "scratch.h"
+#include "task_costs.h"
 
 namespace quiver::host {
 namespace {
@@ -12,11 +13,6 @@ namespace {
 // Only choices between ways depend on it.
 constexpr double kBytesPerNs = 12;
 constexpr double kProductsPerNs = 40;
-// Until sleeping threads have been woken and waited for.
-constexpr double kWakeNs = 10'000;
-// Below this a task is not worth handing over.
-constexpr double kSmallestTaskNs = 4'000;
-constexpr int kTasksPerThread = 4;
 
 constexpr const char *kOutOfMemory = "quiver::Lora: out of memory";
 
