@@ -19,11 +19,13 @@
 #include "host/attention_plan.h"
 #include "host/kernels.h"
 #include "host/product_plan.h"
+#include "host/rows_plan.h"
 #include "host/session_threads.h"
 #include "operator/attention_op.h"
 #include "operator/library.h"
 #include "operator/lora_op.h"
 #include "operator/product_op.h"
+#include "operator/rows_op.h"
 
 namespace quiver {
 namespace {
@@ -131,6 +133,18 @@ const char *MultiplyOnHost(const ProductCall &call, const ort::Api &api, ort::Ke
 
 constexpr ProductBackend kProduct = {"CPUExecutionProvider", Prepare, Dispose, MultiplyOnHost};
 
+void NormaliseOnHost(const NormCall &call, const ort::Api &api, ort::KernelContext *context, void *) {
+  SessionThreads threads(api, context);
+  host::RunNorm(call, HostKernelsHere().rows, 1, threads);
+}
+
+void GateOnHost(const GateCall &call, const ort::Api &api, ort::KernelContext *context, void *) {
+  SessionThreads threads(api, context);
+  host::RunGate(call, HostKernelsHere().rows, 1, threads);
+}
+
+constexpr RowsBackend kRows = {"CPUExecutionProvider", Prepare, Dispose, NormaliseOnHost, GateOnHost};
+
 constexpr LoraBackend kEmulated = {"CPUExecutionProvider", Element::kF32, {false, true, true}, false, Prepare, Dispose,
                                    RunOnShim, Copy};
 
@@ -148,6 +162,9 @@ QUIVER_EXPORT quiver::ort::Status *QUIVER_ORT_CALL RegisterCustomOps(quiver::ort
   static const quiver::LoraOperator lora = quiver::MakeLoraOperator(quiver::kEmulated, *base);
   static const quiver::AttentionOperator attention = quiver::MakeAttentionOperator(quiver::kAttention);
   static const quiver::ProductOperator product = quiver::MakeProductOperator(quiver::kProduct);
-  static const quiver::ort::CustomOp *const operators[] = {&lora.callbacks, &attention.callbacks, &product.callbacks};
+  static const quiver::RowsOperator norm = quiver::MakeAddNormOperator(quiver::kRows);
+  static const quiver::RowsOperator gate = quiver::MakeGateOperator(quiver::kRows);
+  static const quiver::ort::CustomOp *const operators[] = {&lora.callbacks, &attention.callbacks, &product.callbacks,
+                                                           &norm.callbacks, &gate.callbacks};
   return quiver::RegisterOperators(options, base, operators, std::size(operators));
 }

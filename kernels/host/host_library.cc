@@ -9,10 +9,12 @@
 #include "../operator/library.h"
 #include "../operator/lora_op.h"
 #include "../operator/product_op.h"
+#include "../operator/rows_op.h"
 #include "attention_plan.h"
 #include "cpu_features.h"
 #include "plan.h"
 #include "product_plan.h"
+#include "rows_plan.h"
 #include "session_threads.h"
 
 namespace quiver {
@@ -63,6 +65,18 @@ const char *MultiplyOnHost(const ProductCall &call, const ort::Api &api, ort::Ke
   return host::RunProduct(call, *host.product, host.threads, threads);
 }
 
+void NormaliseOnHost(const NormCall &call, const ort::Api &api, ort::KernelContext *context, void *state) {
+  const HostState &host = *static_cast<const HostState *>(state);
+  SessionThreads threads(api, context);
+  host::RunNorm(call, host.kernels->rows, host.threads, threads);
+}
+
+void GateOnHost(const GateCall &call, const ort::Api &api, ort::KernelContext *context, void *state) {
+  const HostState &host = *static_cast<const HostState *>(state);
+  SessionThreads threads(api, context);
+  host::RunGate(call, host.kernels->rows, host.threads, threads);
+}
+
 // Calls in which the runtime did not compute in place.
 std::atomic<int64_t> copied_calls{0};
 
@@ -76,6 +90,7 @@ constexpr LoraBackend kHost = {"CPUExecutionProvider", Element::kF32, {true, tru
                                RunOnHost, Copy};
 constexpr AttentionBackend kHostAttention = {"CPUExecutionProvider", Prepare, Dispose, AttendOnHost};
 constexpr ProductBackend kHostProduct = {"CPUExecutionProvider", Prepare, Dispose, MultiplyOnHost};
+constexpr RowsBackend kHostRows = {"CPUExecutionProvider", Prepare, Dispose, NormaliseOnHost, GateOnHost};
 
 }  // namespace
 }  // namespace quiver
@@ -103,6 +118,9 @@ QUIVER_EXPORT quiver::ort::Status *QUIVER_ORT_CALL RegisterCustomOps(quiver::ort
   static const quiver::LoraOperator lora = quiver::MakeLoraOperator(quiver::kHost, *base);
   static const quiver::AttentionOperator attention = quiver::MakeAttentionOperator(quiver::kHostAttention);
   static const quiver::ProductOperator product = quiver::MakeProductOperator(quiver::kHostProduct);
-  static const quiver::ort::CustomOp *const operators[] = {&lora.callbacks, &attention.callbacks, &product.callbacks};
+  static const quiver::RowsOperator norm = quiver::MakeAddNormOperator(quiver::kHostRows);
+  static const quiver::RowsOperator gate = quiver::MakeGateOperator(quiver::kHostRows);
+  static const quiver::ort::CustomOp *const operators[] = {&lora.callbacks, &attention.callbacks, &product.callbacks,
+                                                           &norm.callbacks, &gate.callbacks};
   return quiver::RegisterOperators(options, base, operators, std::size(operators));
 }

@@ -1,11 +1,12 @@
 // The two halves of the low-rank product, as one instruction set computes them. Both work on rows that share an adapter. With
-// attention.h, all that an instruction set has.
+// attention.h and rows.h, all that an instruction set has.
 #pragma once
 
 #include <cstdint>
 
 #include "../operator/lora_call.h"
 #include "attention.h"
+#include "rows.h"
 
 namespace quiver::host {
 
@@ -55,6 +56,7 @@ struct HostKernels {
   void (*shrink[kElementCount])(const ShrinkTask &);
   void (*expand[kElementCount])(const ExpandTask &);
   AttentionKernels attention;
+  RowKernels rows;
 };
 
 // nullptr where the library was built for another architecture.

@@ -22,6 +22,7 @@ struct Neon {
   static V Add(V a, V b) { return vaddq_f32(a, b); }
   static V Sub(V a, V b) { return vsubq_f32(a, b); }
   static V Mul(V a, V b) { return vmulq_f32(a, b); }
+  static V Div(V a, V b) { return vdivq_f32(a, b); }
   static V Max(V a, V b) { return vmaxq_f32(a, b); }
   static V Fma(V a, V b, V c) { return vfmaq_f32(c, a, b); }
   static V Widened(uint16x4_t bits, F16) { return vcvt_f32_f16(vreinterpret_f16_u16(bits)); }

@@ -18,6 +18,9 @@ struct alignas(64) TileShapes {
   uint8_t rows[16] = {16, 16, 16, 16, 8, 8};
 };
 
+// How far ahead of their use weights are asked for: longer than memory takes, as a unit takes some 50 ns.
+constexpr int64_t kAhead = 6 * kUnitBytes;
+
 constexpr int kSumsOfTile = kTileRows * static_cast<int>(kPanelOutputs);
 
 // The sums of both blocks of a unit.
@@ -46,6 +49,15 @@ inline void AddUnit(const uint8_t *weights, const float *scales, const int32_t *
   }
 }
 
+// What is written at the end, and weights that are read later, are asked for while there is arithmetic to do: rows of y lie far apart, and
+// a store that waits for its line holds up those of the tiles behind it.
+inline void PrefetchRows(const PanelTask &task, int64_t rows) {
+  for (int64_t r = 0; r < rows; r += 1) __builtin_prefetch(task.y + r * task.y_stride, 1);
+}
+inline void PrefetchUnit(const uint8_t *weights) {
+  for (int64_t line = 0; line < kUnitBytes; line += kGroupBytes) _mm_prefetch(reinterpret_cast<const char *>(weights + line), _MM_HINT_T1);
+}
+
 template <int kHeight>
 void MultiplyTile(const PanelTask &task, int64_t rows) {
   alignas(64) int32_t sums[2][2 * kSumsOfTile];
@@ -54,9 +66,11 @@ void MultiplyTile(const PanelTask &task, int64_t rows) {
   const uint8_t *weights = task.weights;
   const int8_t *values = task.values;
   const float *scales = task.scales;
+  PrefetchRows(task, rows);
   StartUnit(weights, values, kHeight, sums[0]);
   for (int64_t unit = 0; unit + 1 < task.units; unit += 1) {
     values += 2 * kHeight * kBlockInputs;
+    if (task.is_first) PrefetchUnit(weights + kAhead);
     StartUnit(weights + kUnitBytes, values, kHeight, sums[(unit + 1) & 1]);
     AddUnit<kHeight>(weights, scales, sums[unit & 1], total);
     weights += kUnitBytes;

@@ -31,6 +31,8 @@ struct PanelTask {
   float *y;
   int64_t y_stride;
   int columns;
+  // Whether these are the first rows that the panel meets: its weights come from memory, not from a cache.
+  bool is_first;
 };
 
 template <class T, int kRowCount>
@@ -105,7 +107,7 @@ inline void ForEachPanel(const ProductTask &task, const Body &body) {
       const int64_t at = row * rows.blocks;
       body(PanelTask{task.weights + panel * task.units * kUnitBytes, task.units, rows.values + at * kBlockInputs, rows.scales + at,
                      rows.sums + at, TileHeight(rows.rows - row), task.y + row * task.out + panel * kPanelOutputs, task.out,
-                     static_cast<int>(left < kPanelOutputs ? left : kPanelOutputs)},
+                     static_cast<int>(left < kPanelOutputs ? left : kPanelOutputs), row == 0},
            count);
     }
   }

@@ -28,6 +28,7 @@ struct Scalar {
   static V Add(V a, V b) { return a + b; }
   static V Sub(V a, V b) { return a - b; }
   static V Mul(V a, V b) { return a * b; }
+  static V Div(V a, V b) { return a / b; }
   static V Max(V a, V b) { return a > b ? a : b; }
   static V Fma(V a, V b, V c) { return a * b + c; }
   static V Load(const float *from) { return *from; }

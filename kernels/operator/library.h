@@ -15,7 +15,7 @@ namespace quiver {
 
 // Grows with every change of the exported functions or of an operator's inputs (packages/worker/src/engine/onnx/operator-library.ts
 // has the same number).
-constexpr int kOpsInterface = 2;
+constexpr int kOpsInterface = 3;
 
 // Body of a build's RegisterCustomOps: puts all its operators into the domain. They live as long as the library.
 ort::Status *RegisterOperators(ort::SessionOptions *options, const ort::ApiBase *base, const ort::CustomOp *const *operators,

@@ -20,6 +20,8 @@ export async function emulatedOperator(): Promise<EmulatedOperator> {
     'kernels/host/attention_plan.cc',
     'kernels/operator/product_op.cc',
     'kernels/host/product_plan.cc',
+    'kernels/operator/rows_op.cc',
+    'kernels/host/rows_plan.cc',
     'kernels/host/product_scalar.cc',
     'kernels/host/product_avx2.cc',
     'kernels/host/avx2.cc',

@@ -8,7 +8,8 @@
  *
  * Products that read the same input are one (module-groups.ts). Only `wanted` rows reach the head; it answers
  * log-probabilities of the whole vocabulary and the `top` best tokens. `pooled` rows, mostly none, are answered as they are
- * after the last norm. The LoRA part is in lora-nodes.ts or operator-nodes.ts, attention in attention-nodes.ts.
+ * after the last norm. The LoRA part is in lora-nodes.ts or operator-nodes.ts, attention in attention-nodes.ts,
+ * norms and gates in row-nodes.ts.
  *
  * Inputs: tokens [rows] i32 · wanted [wanted] i32 · pooled [pooled] i32 · top [1] i64 · those of attention and of LoRA.
  * Outputs: logprobs [wanted, vocab] f32 · first_logit [wanted, 1] f32, of token 0 · top_logprobs, top_ids [wanted, top] ·
@@ -31,6 +32,7 @@ import { type ModuleGroup, moduleGroups } from './module-groups.ts'
 import { OnnxModelBuilder } from './onnx-model.ts'
 import type { ProductForm } from './product-form.ts'
 import { rotaryCaches } from './rope.ts'
+import { type RowForm, type RowNodes, rowNodes } from './row-nodes.ts'
 import type { WeightFile } from './weight-file.ts'
 
 export interface GraphOptions {
@@ -43,6 +45,8 @@ export interface GraphOptions {
   readonly attention: AttentionForm
   /** What computes products with 8-bit weights. */
   readonly products: ProductForm
+  /** What normalises and gates. */
+  readonly rows: RowForm
   readonly positions: number
   readonly file: WeightFile
   readonly dataFileName: string
@@ -50,8 +54,6 @@ export interface GraphOptions {
   /** Calls the building off, between two layers. */
   readonly signal: AbortSignal | undefined
 }
-
-const MICROSOFT = 'com.microsoft'
 
 /** @returns the encoded ModelProto; its weights are in `options.file` when this resolves. */
 export async function buildGraph(options: GraphOptions): Promise<Uint8Array> {
@@ -63,6 +65,7 @@ class GraphBuilder {
   readonly #spec: ModelSpec
   readonly #model: OnnxModelBuilder
   readonly #lora: LoraNodes
+  readonly #rows: RowNodes
   readonly #weights: GraphWeights
 
   constructor(options: GraphOptions) {
@@ -70,6 +73,9 @@ class GraphBuilder {
     this.#spec = options.spec
     this.#model = new OnnxModelBuilder(options.dataFileName)
     this.#lora = loraNodes(options.lora, this.#model, options.packedDtype, activationType(options.dtype))
+    const { hiddenSize, intermediateSize, rmsNormEps: epsilon } = options.spec
+    const activation = activationType(options.dtype)
+    this.#rows = rowNodes(options.rows, this.#model, { hiddenSize, intermediateSize, epsilon, activation })
     this.#weights = new GraphWeights({ model: this.#model, ...options })
   }
 
@@ -125,23 +131,10 @@ class GraphBuilder {
   }
 
   /** RMS norm of `residual + added`; also answers the sum. */
-  #norm(residual: string, added: string | undefined, weight: string): { normed: string; sum: string } {
+  #norm(residual: string, added: string | undefined, weight: string, rows = 'rows'): { normed: string; sum: string } {
+    if (added !== undefined) return this.#rows.addNorm(residual, added, weight, rows)
     const epsilon = { float: this.#spec.rmsNormEps }
-    if (added === undefined) {
-      return {
-        normed: this.#model.node('SimplifiedLayerNormalization', [residual, weight], { axis: -1, epsilon }),
-        sum: residual,
-      }
-    }
-    const [normed = '', sum = ''] = this.#model.fresh(2, 'norm')
-    this.#model.nodeInto(
-      'SkipSimplifiedLayerNormalization',
-      [residual, added, weight],
-      [normed, '', '', sum],
-      { epsilon },
-      MICROSOFT,
-    )
-    return { normed, sum }
+    return { normed: this.#model.node('SimplifiedLayerNormalization', [residual, weight], { axis: -1, epsilon }), sum: residual }
   }
 
   async #attention(layer: number, x: string, nodes: AttentionNodes): Promise<string> {
@@ -153,20 +146,9 @@ class GraphBuilder {
   }
 
   async #feedForward(layer: number, x: string): Promise<string> {
-    const { intermediateSize, mlpBias } = this.#spec
-    const model = this.#model
+    const { mlpBias } = this.#spec
     const both = await this.#product(layer, moduleGroups[2], x, 'mlp', mlpBias)
-    const [gate = '', up = ''] = model.fresh(2, 'mlp')
-    model.nodeInto('Split', [both, model.constant([intermediateSize, intermediateSize])], [gate, up], { axis: 1 })
-    const activated = this.#silu(gate)
-    return await this.#product(layer, moduleGroups[3], model.node('Mul', [activated, up]), 'mlp', mlpBias)
-  }
-
-  #silu(gate: string): string {
-    const model = this.#model
-    // QuickGelu is not known to compute in bfloat16 everywhere; the runtime joins the two where it can.
-    if (this.#options.dtype === 'bf16') return model.node('Mul', [gate, model.node('Sigmoid', [gate])])
-    return model.node('QuickGelu', [gate], { alpha: { float: 1 } }, MICROSOFT)
+    return await this.#product(layer, moduleGroups[3], this.#rows.gate(both), 'mlp', mlpBias)
   }
 
   /** One product for all modules of a group, their biases, and what the adapters add. */
@@ -196,7 +178,7 @@ class GraphBuilder {
     const norm = await this.#weights.vector(finalNormTensor)
     const finished = (rows: string): string => {
       const [sum, added] = [residual, pending ?? ''].map((part) => model.node('Gather', [part, rows]))
-      return this.#norm(sum as string, added, norm).normed
+      return this.#norm(sum as string, added, norm, rows).normed
     }
     const normed = finished('wanted')
     // A node of its own gives the output its name; of no rows it costs nothing.

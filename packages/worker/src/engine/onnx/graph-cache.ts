@@ -9,7 +9,7 @@ import type { OnnxEngineOptions } from './onnx-engine.ts'
 import { WeightFile } from './weight-file.ts'
 
 /** Grows with every change of the graph or of how weights are stored, so that an old cache is never used. */
-const GRAPH_VERSION = 7
+const GRAPH_VERSION = 8
 const MODEL = 'model.onnx'
 const WEIGHTS = 'weights.bin'
 
@@ -44,8 +44,9 @@ async function buildInto(folder: string, options: OnnxEngineOptions, packedDtype
       packedDtype,
       // The library that applies adapters also attends, but not on a device.
       attention: options.device === undefined ? lora : 'standard',
-      // And multiplies with 8-bit weights.
+      // And multiplies with 8-bit weights, normalises and gates.
       products: options.device === undefined ? lora : 'standard',
+      rows: options.device === undefined ? lora : 'standard',
       positions: capacity.totalTokens,
       file,
       dataFileName: WEIGHTS,

@@ -12,7 +12,7 @@ import { buildOperator, libraryName } from './operator-build.ts'
 import { checkOperatorLibrary } from './ort.ts'
 
 /** The interface that the worker was written for (kernels/operator/library.h has the same number). */
-const OPS_INTERFACE = 2
+const OPS_INTERFACE = 3
 
 /** A library of quiver::Lora that was loaded once and answered. */
 export interface OperatorLibrary {
