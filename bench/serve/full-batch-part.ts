@@ -11,11 +11,13 @@ import { startUnderLoad } from './quiver-under-load.ts'
 
 const ADAPTERS = 64
 const ROUND = 128
-/** A run for a claim about half an hour sets 30 here. */
-const MINUTES = 3
 
-export async function measureFullBatch(context: BenchContext): Promise<Figure[]> {
-  const { quick, progress, signal, config } = context
+/**
+ * @param bench begins the ids of figures
+ * @param minutes how long the batch is full
+ */
+export async function measureFullBatch(context: BenchContext, bench: string, minutes: number): Promise<Figure[]> {
+  const { progress, signal, config } = context
   let lagFolder = ''
   const {
     process: server,
@@ -38,7 +40,6 @@ export async function measureFullBatch(context: BenchContext): Promise<Figure[]>
     config.sequences,
   )
   for (const name of await readdir(lagFolder)) await rm(path.join(lagFolder, name))
-  const minutes = quick ? 0.5 : MINUTES
   const endAtMs = performance.now() + minutes * 60_000
   const resident: number[] = []
   while (performance.now() < endAtMs) {
@@ -49,9 +50,9 @@ export async function measureFullBatch(context: BenchContext): Promise<Figure[]>
     await closedLoop(contestant, asks(), config.sequences)
     resident.push(await residentBytes(server.pid))
   }
-  const lags = await lagFigures(lagFolder, server.pid, config.sequences)
+  const lags = await lagFigures(bench, lagFolder, server.pid, config.sequences)
   await server.stop()
-  return [...lags, ...memoryFigures(resident, config.slots, minutes)]
+  return [...lags, ...memoryFigures(bench, resident, config.slots, minutes)]
 }
 
 /** Of the process and its children. */
@@ -60,7 +61,7 @@ async function residentBytes(pid: number): Promise<number> {
   return memory.reduce((sum, one) => sum + (one?.resident ?? 0), 0)
 }
 
-async function lagFigures(folder: string, gateway: number, sequences: number): Promise<Figure[]> {
+async function lagFigures(bench: string, folder: string, gateway: number, sequences: number): Promise<Figure[]> {
   const group = `How late the event loop is, ${sequences} requests at once`
   const [worker] = await childrenOf(gateway)
   const processes = [
@@ -71,7 +72,7 @@ async function lagFigures(folder: string, gateway: number, sequences: number): P
     processes.map(async ({ id, pid }): Promise<Figure> => {
       const lags = (await readFile(path.join(folder, `${pid}.txt`), 'utf8')).trim().split('\n').map(Number)
       return {
-        id: `serve.lag.${id}`,
+        id: `${bench}.lag.${id}`,
         group,
         label: `${id}, p99`,
         unit: 'ms',
@@ -82,23 +83,29 @@ async function lagFigures(folder: string, gateway: number, sequences: number): P
   )
 }
 
-function memoryFigures(resident: readonly number[], slots: number, minutes: number): Figure[] {
+function memoryFigures(bench: string, resident: readonly number[], slots: number, minutes: number): Figure[] {
   const group = `Resident memory of worker and gateway, ${slots} slots, ${minutes} minutes of ${ADAPTERS} adapters in turn`
   const third = Math.ceil(resident.length / 3)
   const median = (values: readonly number[]) => quantile(values, 0.5) / 1e6
   return [
     {
-      id: 'serve.memory.most',
+      id: `${bench}.memory.most`,
       group,
       label: 'most',
       unit: 'MB',
       value: Math.max(...resident) / 1e6,
       target: { at: 'most', value: 1600 },
     },
-    { id: 'serve.memory.first', group, label: 'median of the first third', unit: 'MB', value: median(resident.slice(0, third)) },
-    { id: 'serve.memory.last', group, label: 'median of the last third', unit: 'MB', value: median(resident.slice(-third)) },
     {
-      id: 'serve.memory.growth',
+      id: `${bench}.memory.first`,
+      group,
+      label: 'median of the first third',
+      unit: 'MB',
+      value: median(resident.slice(0, third)),
+    },
+    { id: `${bench}.memory.last`, group, label: 'median of the last third', unit: 'MB', value: median(resident.slice(-third)) },
+    {
+      id: `${bench}.memory.growth`,
       group,
       label: 'last third ÷ first third',
       unit: 'x',

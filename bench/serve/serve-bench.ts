@@ -6,12 +6,15 @@ import { measureFlood } from './flood-part.ts'
 import { measureFullBatch } from './full-batch-part.ts'
 import { measureZipf } from './zipf-part.ts'
 
+/** Of a full batch; half an hour of it is a bench of its own (soak). */
+const minutesOf = ({ quick }: BenchContext): number => (quick ? 0.5 : 3)
+
 const parts: ReadonlyMap<string, (context: BenchContext) => Promise<Figure[]>> = new Map([
   ['contest', measureContest],
   ['zipf', measureZipf],
   ['crowded', measureCrowded],
   ['flood', measureFlood],
-  ['full-batch', measureFullBatch],
+  ['full-batch', (context) => measureFullBatch(context, 'serve', minutesOf(context))],
 ])
 
 export const serveBench: Bench = {

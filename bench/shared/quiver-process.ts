@@ -1,11 +1,14 @@
 /** `quiver serve` as users run it: a process of its own, ended with everything it has started. */
-import { fileURLToPath } from 'node:url'
+import { readFile } from 'node:fs/promises'
+import path from 'node:path'
 import { ServingError } from '@quiver/protocol'
+import { z } from 'zod'
 import type { Environment } from '../bench.ts'
 import type { CleanUp } from './clean-up.ts'
 import { type ProcessGroup, startGroup } from './process-group.ts'
 
-const MAIN = fileURLToPath(new URL('../../packages/cli/src/main.ts', import.meta.url))
+const root = path.join(import.meta.dirname, '../..')
+const packageSchema = z.object({ scripts: z.object({ quiver: z.string().startsWith('exec node ') }) })
 /** An orderly end takes a second; after this it is taken for stuck. */
 const STOP_PATIENCE_MS = 30_000
 
@@ -31,7 +34,7 @@ export async function startQuiver({ settings, env, cleanUp, signal }: StartOptio
   signal.throwIfAborted()
   const startedAtMs = performance.now()
   const outside = Object.entries(env).filter(([name]) => !name.startsWith('QUIVER_'))
-  const group = startGroup(process.execPath, [MAIN, 'serve'], {
+  const group = startGroup(process.execPath, [...(await quiverArguments()), 'serve'], {
     env: { ...Object.fromEntries(outside), ...settings, QUIVER_PORT: '0' },
     stdio: ['ignore', 'pipe', 'pipe'],
     cleanUp,
@@ -39,6 +42,15 @@ export async function startQuiver({ settings, env, cleanUp, signal }: StartOptio
   })
   const url = await readyUrl(group, signal)
   return { url, pid: group.child.pid ?? -1, readyMs: performance.now() - startedAtMs, stop: group.stop }
+}
+
+/** What `npm run quiver` gives to Node. */
+async function quiverArguments(): Promise<string[]> {
+  const { scripts } = packageSchema.parse(JSON.parse(await readFile(path.join(root, 'package.json'), 'utf8')))
+  return scripts.quiver
+    .split(' ')
+    .slice(2)
+    .map((word) => (word.startsWith('-') ? word : path.join(root, word)))
 }
 
 function readyUrl({ child, closed, output }: ProcessGroup, signal: AbortSignal): Promise<string> {

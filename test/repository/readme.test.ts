@@ -17,7 +17,7 @@ describe('the two commands', () => {
 
   test('are scripts of package.json', () => {
     const { scripts } = z.object({ scripts: z.record(z.string(), z.string()) }).parse(JSON.parse(readProjectText('package.json')))
-    expect(scripts['start']).toBe('exec node packages/cli/bin/quiver.js serve')
+    expect(scripts['start']).toBe('exec node --max-semi-space-size=8 packages/cli/bin/quiver.js serve')
     expect(scripts['test']).toBe('npm run check && npm run test:all')
   })
 
