@@ -44,6 +44,8 @@ export async function startLlama(context: BenchContext, equipment: Equipment): P
           String(AT_ONCE * CONTEXT_TOKENS),
           '--no-webui',
           '--lora-init-without-apply',
+          // Its kernels for AMX end this build with an illegal instruction; Q4_1 has no others to repack for.
+          '--no-repack',
         ],
         ...adapters.flatMap((file) => ['--lora', file]),
       ],
