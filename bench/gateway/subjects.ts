@@ -4,10 +4,10 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { temporaryFolder } from '../shared/clean-up.ts'
 import { freePort, untilReady } from '../shared/process-group.ts'
+import { quiverArguments } from '../shared/quiver-process.ts'
 import { type PinnedOptions, type Surroundings, startPinned } from './pinned-process.ts'
 import { STUB_MODEL } from './stub-model.ts'
 
-const MAIN = fileURLToPath(new URL('../../packages/cli/src/main.ts', import.meta.url))
 /** Where bench/setup-peers.sh installs what Quiver is compared with. */
 const PEERS = fileURLToPath(new URL('../../.peers/gateway', import.meta.url))
 const START_SECONDS = 120
@@ -43,7 +43,7 @@ export async function startGateway(place: SubjectPlace): Promise<Subject> {
     QUIVER_DROP_INTERVAL_MS: '0',
     QUIVER_DRAIN_DELAY_MS: '0',
   }
-  const args = [MAIN, 'gateway']
+  const args = [...(await quiverArguments()), 'gateway']
   const pinned = startPinned({ ...place, command: process.execPath, args, env: { ...outside, ...settings } })
   const url = `http://127.0.0.1:${port}`
   await untilReady('the gateway', pinned, { seconds: START_SECONDS, signal }, async () => (await fetch(`${url}/health`)).ok)

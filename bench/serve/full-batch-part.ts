@@ -12,11 +12,16 @@ import { startUnderLoad } from './quiver-under-load.ts'
 const ADAPTERS = 64
 const ROUND = 128
 
+export interface FullBatchFigures {
+  readonly lags: readonly Figure[]
+  readonly memory: readonly Figure[]
+}
+
 /**
  * @param bench begins the ids of figures
  * @param minutes how long the batch is full
  */
-export async function measureFullBatch(context: BenchContext, bench: string, minutes: number): Promise<Figure[]> {
+export async function measureFullBatch(context: BenchContext, bench: string, minutes: number): Promise<FullBatchFigures> {
   const { progress, signal, config } = context
   let lagFolder = ''
   const {
@@ -52,7 +57,7 @@ export async function measureFullBatch(context: BenchContext, bench: string, min
   }
   const lags = await lagFigures(bench, lagFolder, server.pid, config.sequences)
   await server.stop()
-  return [...lags, ...memoryFigures(bench, resident, config.slots, minutes)]
+  return { lags, memory: memoryFigures(bench, resident, config.slots, minutes) }
 }
 
 /** Of the process and its children. */

@@ -45,7 +45,7 @@ export async function startQuiver({ settings, env, cleanUp, signal }: StartOptio
 }
 
 /** What `npm run quiver` gives to Node. */
-async function quiverArguments(): Promise<string[]> {
+export async function quiverArguments(): Promise<string[]> {
   const { scripts } = packageSchema.parse(JSON.parse(await readFile(path.join(root, 'package.json'), 'utf8')))
   return scripts.quiver
     .split(' ')

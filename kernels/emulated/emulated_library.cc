@@ -4,8 +4,8 @@
 //   A, B        float16 or bfloat16, read where they lie: device memory is plain memory here
 //   slot, rank  not checked by the front, as where they lie on a device: the kernels take what is out of range for none
 //
-// Attention and products with 8-bit weights have no CUDA kernels: the host's compute them as a host would: rows of the base model
-// are to be the same to the bit. Products are that by every instruction set, attention by one.
+// Attention, products with 8-bit weights, norms and gates have no CUDA kernels: the host's compute them as a host would: rows of the base model
+// are to be the same to the bit. Products are that by every instruction set, the others by one.
 //
 // A value of y comes back from the launch only where the kernels changed it, so that what they leave alone keeps all its bits.
 #include <atomic>

@@ -67,6 +67,7 @@ void MultiplyTile(const PanelTask &task, int64_t rows) {
   const int8_t *values = task.values;
   const float *scales = task.scales;
   PrefetchRows(task, rows);
+  if (task.is_first) PrefetchUnit(weights + kAhead - kUnitBytes);
   StartUnit(weights, values, kHeight, sums[0]);
   for (int64_t unit = 0; unit + 1 < task.units; unit += 1) {
     values += 2 * kHeight * kBlockInputs;

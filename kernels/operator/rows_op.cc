@@ -102,7 +102,7 @@ Status *QUIVER_ORT_CALL Create(const CustomOp *op, const void *table, const ort:
   void *memory = std::malloc(sizeof(Kernel));
   if (memory == nullptr) {
     kernel.backend->dispose(kernel.state);
-    return OperatorFront(kernel.api, Op::kName).Refuse("out of memory");
+    return kernel.api.CreateStatus(ort::kFail, "Quiver's operators: out of memory");
   }
   *out = new (memory) Kernel(kernel);
   return nullptr;

@@ -46,6 +46,7 @@ describe.runIf(library !== undefined)('quiver::Lora over types, ranks, rows and 
   test.runIf(preload !== '')('touches no memory but its own', { timeout: TIMEOUT_MS }, async () => {
     // What Node leaves behind at its end is none of ours.
     const results = await runSweep(await checkedBuild(), 17, { LD_PRELOAD: preload, ASAN_OPTIONS: 'detect_leaks=0' })
+    expect(results.map(({ set }) => set)).toContain('scalar')
     expect(results.flatMap(({ failures }) => failures)).toEqual([])
     expect(results.every(({ calls }) => calls === 276)).toBe(true)
   })

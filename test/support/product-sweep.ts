@@ -8,6 +8,7 @@
 import { loadNativeLibrary } from '../../packages/worker/src/engine/onnx/native-library.ts'
 import { ProductOperatorUnderTest, type ProductShape, randomMatrix, randomProduct, worstPart } from './product-operator.ts'
 import { randomFrom } from './random-seed.ts'
+import { sameBits } from './same-bits.ts'
 
 /** The largest difference from sums in double, as a part of Σ|terms|. */
 export const PRODUCT_TOLERANCE = 1e-5
@@ -55,9 +56,6 @@ async function openAll(library: string, shape: ProductShape, sets: readonly stri
   }
   return opened
 }
-
-const bytesOf = ({ buffer, byteOffset, byteLength }: Float32Array) => Buffer.from(buffer, byteOffset, byteLength)
-const sameBits = (left: Float32Array, right: Float32Array): boolean => bytesOf(left).equals(bytesOf(right))
 
 export async function sweepProducts(library: string, seed: number, mostRows: number): Promise<ProductSweepResult[]> {
   const results = new Map<string, { calls: number; worst: number; failures: string[] }>()

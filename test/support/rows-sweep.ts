@@ -7,9 +7,44 @@
 import { setsHere, withSet } from './instruction-sets.ts'
 import { randomFrom } from './random-seed.ts'
 import { RowOperatorsUnderTest, referenceGate, referenceNorm } from './row-operators.ts'
+import { sameBits } from './same-bits.ts'
 
-/** The largest difference from the reference, as a part of its value. */
+/** The largest difference from the reference, as a part of its value, where that is a normal number of float32. */
 export const ROWS_TOLERANCE = 1e-5
+
+/** Gate, up and silu(gate) · up where powers end. */
+const extremes = [
+  [Number.NaN, 1, Number.NaN],
+  [1e4, 2, 20_000],
+  [-1e4, 2, -0],
+  [Number.POSITIVE_INFINITY, 1, Number.POSITIVE_INFINITY],
+  [3e38, 1, Math.fround(3e38)],
+  [-3e38, 1, -0],
+] as const
+
+/** Whole vectors of one value and a part of one. */
+async function meetsExtremes(operators: RowOperatorsUnderTest): Promise<boolean> {
+  const features = 17
+  const x = new Float32Array(extremes.length * 2 * features)
+  const wanted = new Float32Array(extremes.length * features)
+  for (const [row, [gate, up, result]] of extremes.entries()) {
+    x.fill(gate, 2 * row * features).fill(up, (2 * row + 1) * features)
+    wanted.fill(result, row * features)
+  }
+  const gated = await operators.gate(x, features)
+  return gated.every((value, i) => Object.is(value, wanted[i]))
+}
+
+/** A NaN in one row of a norm. */
+async function keepsRowsApart(operators: RowOperatorsUnderTest): Promise<boolean> {
+  const features = 33
+  const residual = new Float32Array(3 * features).fill(1)
+  residual[features + 20] = Number.NaN
+  const weight = new Float32Array(features).fill(1)
+  const { normed, sum } = await operators.norm({ residual, added: new Float32Array(3 * features).fill(1), weight })
+  const isHarmed = (of: Float32Array, row: number) => of.subarray(row * features, (row + 1) * features).some(Number.isNaN)
+  return [normed, sum].every((of) => !isHarmed(of, 0) && isHarmed(of, 1) && !isHarmed(of, 2))
+}
 
 export interface RowsSweepResult {
   readonly set: string
@@ -23,13 +58,10 @@ const featureCounts = [576, 1536, 1, 5, 16, 17, 39, 600] as const
 /** Sets with fused products; they add up in one order, to the same bits. */
 const fused = new Set(['avx512', 'avx2', 'neon'])
 
-const bytesOf = ({ buffer, byteOffset, byteLength }: Float32Array) => Buffer.from(buffer, byteOffset, byteLength)
-const sameBits = (left: Float32Array, right: Float32Array): boolean => bytesOf(left).equals(bytesOf(right))
-
 function isClose(computed: Float32Array, reference: ArrayLike<number>): boolean {
   return computed.every((value, i) => {
     const wanted = reference[i] as number
-    return Math.abs(value - wanted) <= ROWS_TOLERANCE * Math.abs(wanted) + Number.MIN_VALUE + 1e-37
+    return Math.abs(value - wanted) <= ROWS_TOLERANCE * Math.abs(wanted) + 1e-37
   })
 }
 
@@ -71,6 +103,8 @@ export async function sweepRows(library: string, seed: number): Promise<RowsSwee
         calls += 2
       }
     }
+    if (!(await meetsExtremes(operators))) failures.push('extreme gates')
+    if (!(await keepsRowsApart(operators))) failures.push('a NaN in a neighbouring row')
     operators.close()
     results.push({ set, calls, failures })
   }

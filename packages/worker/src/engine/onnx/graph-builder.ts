@@ -72,9 +72,9 @@ class GraphBuilder {
     this.#options = options
     this.#spec = options.spec
     this.#model = new OnnxModelBuilder(options.dataFileName)
-    this.#lora = loraNodes(options.lora, this.#model, options.packedDtype, activationType(options.dtype))
-    const { hiddenSize, intermediateSize, rmsNormEps: epsilon } = options.spec
     const activation = activationType(options.dtype)
+    this.#lora = loraNodes(options.lora, this.#model, options.packedDtype, activation)
+    const { hiddenSize, intermediateSize, rmsNormEps: epsilon } = options.spec
     this.#rows = rowNodes(options.rows, this.#model, { hiddenSize, intermediateSize, epsilon, activation })
     this.#weights = new GraphWeights({ model: this.#model, ...options })
   }
@@ -131,8 +131,8 @@ class GraphBuilder {
   }
 
   /** RMS norm of `residual + added`; also answers the sum. */
-  #norm(residual: string, added: string | undefined, weight: string, rows = 'rows'): { normed: string; sum: string } {
-    if (added !== undefined) return this.#rows.addNorm(residual, added, weight, rows)
+  #norm(residual: string, added: string | undefined, weight: string, rowCount = 'rows'): { normed: string; sum: string } {
+    if (added !== undefined) return this.#rows.addNorm(residual, added, weight, rowCount)
     const epsilon = { float: this.#spec.rmsNormEps }
     return { normed: this.#model.node('SimplifiedLayerNormalization', [residual, weight], { axis: -1, epsilon }), sum: residual }
   }

@@ -13,9 +13,9 @@ export interface RowNodes {
    * @param residual [rows, features]
    * @param added the same
    * @param weight [features]
-   * @param rows the graph's name for how many rows there are
+   * @param rowCount the graph's name for how many rows there are
    */
-  addNorm(residual: string, added: string, weight: string, rows: string): { readonly normed: string; readonly sum: string }
+  addNorm(residual: string, added: string, weight: string, rowCount: string): { readonly normed: string; readonly sum: string }
   /** @param both [rows, 2 · features], gate and up side by side. @returns silu(gate) · up, [rows, features] */
   gate(both: string): string
 }
@@ -59,10 +59,10 @@ function standardRows(model: OnnxModelBuilder, { intermediateSize, epsilon, acti
 function operatorRows(model: OnnxModelBuilder, { hiddenSize, intermediateSize, epsilon }: RowOptions): RowNodes {
   // Operators that are not ONNX's own leave shapes unknown, and what follows plans by them.
   return {
-    addNorm(residual, added, weight, rows) {
+    addNorm(residual, added, weight, rowCount) {
       const [normed = '', sum = ''] = model.fresh(2, 'norm')
       model.nodeInto('AddNorm', [residual, added, weight], [normed, sum], { epsilon: { float: epsilon } }, 'quiver')
-      for (const output of [normed, sum]) model.shape(output, 'f32', [rows, hiddenSize])
+      for (const output of [normed, sum]) model.shape(output, 'f32', [rowCount, hiddenSize])
       return { normed, sum }
     },
     gate(both) {
