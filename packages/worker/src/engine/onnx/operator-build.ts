@@ -14,7 +14,8 @@ import { sealFolder } from './folder-seal.ts'
 const compilers = ['g++', 'clang++', 'c++'] as const
 /** Folders of `kernels/` that the host build consists of. */
 const folders = ['operator', 'host'] as const
-const commonFlags = ['-std=c++17', '-O3', '-fPIC', '-fvisibility=hidden', '-fno-exceptions', '-fno-rtti'] as const
+/** Of every file. */
+export const commonFlags = ['-std=c++17', '-O3', '-fPIC', '-fvisibility=hidden', '-fno-exceptions', '-fno-rtti'] as const
 const vnniFlags = ['-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mavx512vnni', '-mavx2', '-mfma'] as const
 /** Files of one instruction set, by processor architecture. Whether it is there is asked when the library is used. */
 const fileFlags: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>> = {
@@ -122,7 +123,7 @@ interface Compilation {
 async function compile(folder: string, { build, command, flags, sources }: Compilation): Promise<void> {
   const units = sources
     .filter(({ name }) => name.endsWith('.cc'))
-    .toSorted((left, right) => flagsOf(right, build.arch).length - flagsOf(left, build.arch).length)
+    .toSorted((left, right) => flagsOf(right.name, build.arch).length - flagsOf(left.name, build.arch).length)
   const total = units.length + 1
   const failed = new AbortController()
   const signal = AbortSignal.any([build.signal, failed.signal])
@@ -134,7 +135,7 @@ async function compile(folder: string, { build, command, flags, sources }: Compi
     for (let unit = units[next]; unit !== undefined; unit = units[next]) {
       const object = objects[next] as string
       next += 1
-      const args = [...flags, ...flagsOf(unit, build.arch), '-c', unit.path, '-o', object]
+      const args = [...flags, ...flagsOf(unit.name, build.arch), '-c', unit.path, '-o', object]
       await run({ ...build, signal }, command, args, unit.name)
       done += 1
       build.onCompile(done, total)
@@ -155,7 +156,8 @@ async function compile(folder: string, { build, command, flags, sources }: Compi
   await sealFolder(folder, [libraryName])
 }
 
-function flagsOf({ name }: Source, arch: string): readonly string[] {
+/** Those of one file more, by its path. @param arch as in `process.arch` */
+export function flagsOf(name: string, arch: string): readonly string[] {
   return fileFlags[arch]?.[basename(name)] ?? []
 }
 
