@@ -14,6 +14,8 @@ export interface Ask {
 export interface Answered {
   readonly firstTokenMs: number
   readonly endMs: number
+  /** When each event with tokens came; absent where the server does not stream over HTTP. */
+  readonly arrivalsMs?: readonly number[]
 }
 
 export interface Contestant {

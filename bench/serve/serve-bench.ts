@@ -4,6 +4,8 @@ import { measureContest } from './contest-part.ts'
 import { measureCrowded } from './crowded-part.ts'
 import { measureFlood } from './flood-part.ts'
 import { measureFullBatch } from './full-batch-part.ts'
+import { measurePace } from './pace-part.ts'
+import { measurePrefix } from './prefix-part.ts'
 import { measureZipf } from './zipf-part.ts'
 
 /** Half an hour of it is a bench of its own (soak). */
@@ -17,6 +19,8 @@ const parts: ReadonlyMap<string, (context: BenchContext) => Promise<Figure[]>> =
   ['zipf', measureZipf],
   ['crowded', measureCrowded],
   ['flood', measureFlood],
+  ['prefix', measurePrefix],
+  ['pace', measurePace],
   ['full-batch', measureFewMinutes],
 ])
 

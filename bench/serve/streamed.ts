@@ -25,12 +25,12 @@ export async function postStreamed(
   if (response.status !== 200 || response.body === null)
     throw new ServingError('internal', `${url} answered ${response.status}: ${await response.text()}`)
   let tokens = 0
-  let firstTokenMs = Number.NaN
+  const arrivalsMs: number[] = []
   for await (const data of eventData(response.body)) {
     const count = data === '[DONE]' ? 0 : tokensOf(data)
-    if (tokens === 0 && count > 0) firstTokenMs = performance.now() - startedAtMs
+    if (count > 0) arrivalsMs.push(performance.now() - startedAtMs)
     tokens += count
   }
   if (tokens !== newTokens) throw new ServingError('internal', `${url} streamed ${tokens} tokens instead of ${newTokens}`)
-  return { firstTokenMs, endMs: performance.now() - startedAtMs }
+  return { firstTokenMs: arrivalsMs[0] ?? Number.NaN, endMs: performance.now() - startedAtMs, arrivalsMs }
 }
