@@ -7,7 +7,12 @@ import { closedLoop } from './load.ts'
 import { startUnderLoad } from './quiver-under-load.ts'
 
 const STREAMS = 8
-const PROMPT_TOKENS = 1_000
+/** A long prompt is so many pieces of so many tokens: one piece of all of them would take long to find. */
+const PIECES = 10
+const PIECE_TOKENS = 100
+const PROMPT_TOKENS = PIECES * PIECE_TOKENS
+/** More than are asked for: a second time they would not have to be computed. */
+const LONG_PROMPTS = 100
 /** No step is as short, and writing what one has given takes less. */
 const TOGETHER_MS = 1
 
@@ -17,16 +22,24 @@ export async function measurePace(context: BenchContext): Promise<Figure[]> {
   const server = client()
   const asks = (count: number): Ask[] =>
     Array.from({ length: count }, (_, index) => ({ ...prompts.next(64), newTokens: 128, adapter: index % STREAMS }))
+  // Before anything is measured: finding prompts keeps this process from reading what comes.
+  const longAsks = Array.from({ length: LONG_PROMPTS }, (): Ask => {
+    const pieces = Array.from({ length: PIECES }, () => prompts.next(PIECE_TOKENS))
+    const prompt = pieces.map((piece) => piece.prompt).join(' ')
+    return { prompt, promptIds: pieces.flatMap(({ promptIds }) => promptIds), newTokens: 1, adapter: 0 }
+  })
+  const streams = asks(quick ? STREAMS : 6 * STREAMS)
+  const streamsBeside = asks(streams.length)
   progress('warming up')
   await closedLoop(server, asks(STREAMS), STREAMS)
   progress(`${STREAMS} streams`)
-  const alone = gapsOf((await closedLoop(server, asks(quick ? STREAMS : 4 * STREAMS), STREAMS)).answers)
+  const alone = gapsOf((await closedLoop(server, streams, STREAMS)).answers)
   progress(`${STREAMS} streams while prompts of ${PROMPT_TOKENS} tokens arrive`)
   let isOver = false
   const longPrompts = (async () => {
-    while (!isOver) await server.stream({ ...prompts.next(PROMPT_TOKENS), newTokens: 1, adapter: 0 })
+    for (const ask of longAsks) if (!isOver) await server.stream(ask)
   })()
-  const beside = gapsOf((await closedLoop(server, asks(quick ? STREAMS : 6 * STREAMS), STREAMS)).answers)
+  const beside = gapsOf((await closedLoop(server, streamsBeside, STREAMS)).answers)
   isOver = true
   await longPrompts
   await process.stop()
