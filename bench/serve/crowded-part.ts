@@ -1,9 +1,9 @@
 /** Twice as many adapters in turn as there are slots, against half as many: whether everyone still gets a first token soon. */
 import type { BenchContext } from '../bench.ts'
-import { type Figure, measured } from '../shared/figure.ts'
+import type { Figure } from '../shared/figure.ts'
 import { Samples } from '../shared/interleave.ts'
 import { shuffled } from '../shared/random.ts'
-import { ratioOfMedians, summarise } from '../shared/statistics.ts'
+import { comparedFigures } from './compared.ts'
 import type { Ask } from './contestant.ts'
 import { closedLoop } from './load.ts'
 import { startUnderLoad } from './quiver-under-load.ts'
@@ -36,16 +36,11 @@ export async function measureCrowded(context: BenchContext): Promise<Figure[]> {
   }
   await process.stop()
   const group = `Adapters in turn on ${SLOTS} slots, ${AT_ONCE} at once, 128 tokens in, 64 out: time to the first token`
-  return [
-    measured({ id: 'serve.crowded.few', group, label: `${SLOTS / 2} adapters`, unit: 'ms' }, summarise(samples.of('few'))),
-    measured({ id: 'serve.crowded.many', group, label: `${SLOTS * 2} adapters`, unit: 'ms' }, summarise(samples.of('many'))),
-    {
-      id: 'serve.crowded.ratio',
-      group,
-      label: `${SLOTS * 2} adapters ÷ ${SLOTS / 2}`,
-      unit: 'x',
-      value: ratioOfMedians(samples.of('many'), samples.of('few')),
-      target: { at: 'most', value: 3 },
-    },
-  ]
+  return comparedFigures(samples, {
+    id: 'serve.crowded',
+    group,
+    unit: 'ms',
+    labels: { few: `${SLOTS / 2} adapters`, many: `${SLOTS * 2} adapters` },
+    ratio: { of: 'many', to: 'few', label: `${SLOTS * 2} adapters ÷ ${SLOTS / 2}`, target: { at: 'most', value: 3 } },
+  })
 }

@@ -1,8 +1,8 @@
 /** A second request that begins as the first did: how much sooner its first token comes. */
 import type { BenchContext } from '../bench.ts'
-import { type Figure, measured } from '../shared/figure.ts'
+import type { Figure } from '../shared/figure.ts'
 import { Samples } from '../shared/interleave.ts'
-import { ratioOfMedians, summarise } from '../shared/statistics.ts'
+import { comparedFigures } from './compared.ts'
 import type { Ask } from './contestant.ts'
 import { closedLoop } from './load.ts'
 import { startUnderLoad } from './quiver-under-load.ts'
@@ -36,16 +36,11 @@ export async function measurePrefix(context: BenchContext): Promise<Figure[]> {
   }
   await process.stop()
   const group = `Two requests after each other with the same first ${PREFIX_TOKENS} tokens and ${OWN_TOKENS} of their own, an adapter: time to the first token`
-  return [
-    measured({ id: 'serve.prefix.first', group, label: 'the first', unit: 'ms' }, summarise(samples.of('first'))),
-    measured({ id: 'serve.prefix.second', group, label: 'the second', unit: 'ms' }, summarise(samples.of('second'))),
-    {
-      id: 'serve.prefix.ratio',
-      group,
-      label: 'the second ÷ the first',
-      unit: 'x',
-      value: ratioOfMedians(samples.of('second'), samples.of('first')),
-      target: { at: 'most', value: 0.25 },
-    },
-  ]
+  return comparedFigures(samples, {
+    id: 'serve.prefix',
+    group,
+    unit: 'ms',
+    labels: { first: 'the first', second: 'the second' },
+    ratio: { of: 'second', to: 'first', label: 'the second ÷ the first', target: { at: 'most', value: 0.25 } },
+  })
 }

@@ -1,11 +1,10 @@
 /** A thousand registered adapters of which few are asked for often, against the same load on one of them. */
 import type { BenchContext } from '../bench.ts'
 import type { Figure } from '../shared/figure.ts'
-import { measured } from '../shared/figure.ts'
 import { Samples } from '../shared/interleave.ts'
 import { shuffled } from '../shared/random.ts'
-import { ratioOfMedians, summarise } from '../shared/statistics.ts'
 import { zipfSampler } from '../simulator/workload.ts'
+import { comparedFigures } from './compared.ts'
 import type { Ask } from './contestant.ts'
 import { closedLoop } from './load.ts'
 import { startUnderLoad } from './quiver-under-load.ts'
@@ -42,16 +41,11 @@ export async function measureZipf(context: BenchContext): Promise<Figure[]> {
   }
   await process.stop()
   const group = `${registered} registered adapters of rank 8, Zipf ${EXPONENT}, ${context.config.slots} slots, ${AT_ONCE} at once, 128 tokens in, 64 out`
-  return [
-    measured({ id: 'serve.zipf.many', group, label: 'adapters by Zipf', unit: 'tokens/s' }, summarise(samples.of('many'))),
-    measured({ id: 'serve.zipf.one', group, label: 'one adapter for all', unit: 'tokens/s' }, summarise(samples.of('one'))),
-    {
-      id: 'serve.zipf.ratio',
-      group,
-      label: 'adapters by Zipf ÷ one adapter',
-      unit: 'x',
-      value: ratioOfMedians(samples.of('many'), samples.of('one')),
-      target: { at: 'least', value: 0.92 },
-    },
-  ]
+  return comparedFigures(samples, {
+    id: 'serve.zipf',
+    group,
+    unit: 'tokens/s',
+    labels: { many: 'adapters by Zipf', one: 'one adapter for all' },
+    ratio: { of: 'many', to: 'one', label: 'adapters by Zipf ÷ one adapter', target: { at: 'least', value: 0.92 } },
+  })
 }

@@ -2,7 +2,7 @@
 import { OnnxModelBuilder } from '../../packages/worker/src/engine/onnx/onnx-model.ts'
 import { type BoundInput, NodeUnderTest } from './node-under-test.ts'
 
-export const EPSILON = 1e-5
+const EPSILON = 1e-5
 
 const floats = (data: Float32Array<ArrayBuffer>, ...shape: number[]): BoundInput => ({ type: 'f32', shape, data })
 

@@ -10,7 +10,7 @@ import { RowOperatorsUnderTest, referenceGate, referenceNorm } from './row-opera
 import { sameBits } from './same-bits.ts'
 
 /** The largest difference from the reference, as a part of its value, where that is a normal number of float32. */
-export const ROWS_TOLERANCE = 1e-5
+const ROWS_TOLERANCE = 1e-5
 
 /** Gate, up and silu(gate) · up where powers end. */
 const extremes = [
